@@ -1,0 +1,124 @@
+"""A process that holds one artifact open and times it when asked.
+
+It opens the artifact, warms up and writes a line {"load_ms", "first_inference_ms", "warmup_runs", "is_steady",
+"typical_ms", "version"}. For each line N that it then reads, it writes {"samples_ms": [N figures], "peak_rss_mib"}.
+It ends when its input ends. An error is a line {"error": "..."}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgevit.board.measurement import peak_rss_mib
+from edgevit.board.timer import warm_up
+from edgevit.errors import EdgevitError
+from edgevit.runtimes import open_session, runtime_module
+
+SEED = 0
+TYPICAL_RUNS = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code; the process's own output takes answers only, whatever a runtime prints goes to stderr."""
+    arguments = _parse(argv)
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+        def write(answer: dict[str, Any]) -> None:
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+
+        try:
+            serve(
+                arguments.path,
+                arguments.runtime,
+                arguments.threads,
+                config=json.loads(arguments.config),
+                shape=json.loads(arguments.shape),
+                requests=sys.stdin,
+                write=write,
+                clock=time.perf_counter,
+            )
+        except EdgevitError as error:
+            write({"error": str(error)})
+            return error.exit_code
+        except Exception as error:  # a runtime's own: the parent reports it as this artifact's failure
+            write({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
+            return 1
+    return 0
+
+
+def serve(
+    path: str,
+    runtime: str,
+    threads: int,
+    *,
+    config: dict[str, str],
+    shape: Sequence[int],
+    requests: Iterable[str],
+    write: Callable[[dict[str, Any]], None],
+    clock: Callable[[], float],
+) -> None:
+    """Opens, warms up, and answers requests until they end. The input is random normal numbers with a fixed seed."""
+    runtime_module(runtime).import_runtime()  # is no part of the load time
+    began = clock()
+    session = open_session(path, runtime, threads, config)
+    loaded = clock()
+    pixels = np.random.default_rng(SEED).standard_normal(tuple(shape), dtype=np.float32)
+    ready = clock()
+    session.run(pixels)
+    first = clock()
+    gc.disable()
+    try:
+        warmup_runs, is_steady = warm_up(lambda: session.run(pixels), clock)
+        write(
+            {
+                "load_ms": (loaded - began) * 1000,
+                "first_inference_ms": (first - ready) * 1000,
+                "warmup_runs": warmup_runs,
+                "is_steady": is_steady,
+                "typical_ms": statistics.median(_turn(lambda: session.run(pixels), TYPICAL_RUNS, clock)),
+                "version": session.version,
+            }
+        )
+        for line in requests:
+            samples_ms = _turn(lambda: session.run(pixels), int(line), clock)
+            write({"samples_ms": samples_ms, "peak_rss_mib": peak_rss_mib()})
+    finally:
+        gc.enable()
+        session.close()
+
+
+def _turn(run: Callable[[], object], runs: int, clock: Callable[[], float]) -> list[float]:
+    """Latencies in ms of `runs` runs after one that is not timed: the caches still hold another artifact's data."""
+    run()
+    samples_ms = []
+    for _ in range(runs):
+        start = clock()
+        run()
+        samples_ms.append((clock() - start) * 1000)
+    return samples_ms
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="edgevit.bench.worker", description=__doc__)
+    parser.add_argument("--path", required=True)
+    parser.add_argument("--runtime", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--config", required=True, help="the runtime's session entries, a JSON object")
+    parser.add_argument("--shape", required=True, help="N, C, H, W as a JSON list")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

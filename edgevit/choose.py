@@ -1,0 +1,195 @@
+"""Choose: which of the artifacts that were tried goes into the bundle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgevit import wording
+from edgevit.device import QuantizationPreset
+from edgevit.errors import BudgetError, EdgevitError, ParityError
+from edgevit.recipe import Budget
+from edgevit.results import Candidate, Verdict
+from edgevit.verify import describe_parity
+from edgevit.wording import FP32
+
+Kind = Literal["transformer", "hybrid", "cnn"]
+
+
+# Convolutions gain from INT8 only when their activations' ranges are known beforehand: ONNX Runtime's dynamic
+# ConvInteger is slower than float. A transformer is nearly all MatMul, where dynamic INT8 is the more accurate.
+AUTO_ORDER: dict[Kind, tuple[str, ...]] = {
+    "transformer": ("int8-dynamic", "int8-static", FP32),
+    "hybrid": ("int8-static", FP32),
+    "cnn": ("int8-static", FP32),
+}
+
+
+@dataclass(frozen=True)
+class Excess:
+    """A limit that a candidate breaks: by which part of the limit, in words, and the option that sets it."""
+
+    part: float
+    words: str
+    option: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Natural logarithm of how much faster than fp32, with the 95 % interval's ends."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    budget: Budget,
+    measured_here: bool,
+    preset: QuantizationPreset,
+    kind: Kind,
+    asked: str | None = None,
+) -> tuple[tuple[Candidate, ...], Verdict]:
+    """The candidates, each with `shipped` and `why` filled in, and the verdict.
+
+    A candidate counts when it was built, its every hop passed parity and it keeps the budget's limits, accuracy by
+    the estimate of its drop. Of these the fastest measured one is shipped; where the interleaved ratio cannot tell two
+    apart, the one nearer to fp32. With measured_here False (a board of another architecture) latencies are ignored
+    and the preset decides: its precision, for 'auto' what suits the `kind` of model, fp32 when that one fell out.
+    asked: the one precision that the user wants; fp32 is then there to be compared with, and is not shipped.
+    A limit that could not be checked never excludes: within_budget is None then, and a sentence names the limit.
+
+    Raises BudgetError when nothing fits, naming the nearest candidate and the limit that binds; ParityError, or
+    EdgevitError, when no candidate was both built and verified.
+    """
+    assert candidates, "choose() was called without a candidate"
+    names = wording.names_of(candidates)
+    defects = [_defect(candidate) for candidate in candidates]
+    is_wanted = [asked in (None, candidate.precision) for candidate in candidates]
+    usable = [i for i, defect in enumerate(defects) if not defect and is_wanted[i]]
+    if not usable:
+        failures = "; ".join(f"{names[i]}: {defect}" for i, defect in enumerate(defects) if defect)
+        kind_of_error = ParityError if any(not c.failed for c in candidates) else EdgevitError
+        raise kind_of_error(f"No artifact can be shipped: {failures}.")
+    excesses = {i: _excesses(candidates[i], budget, measured_here) for i in usable}
+    fitting = [i for i in usable if not excesses[i]]
+    if not fitting:
+        raise _nothing_fits([(names[i], excesses[i]) for i in usable])
+
+    timed = [i for i in fitting if candidates[i].latency_ms] if measured_here else []
+    fp32 = next((c for c in candidates if c.precision == FP32), None)
+    winner = _fastest(candidates, timed, fp32) if timed else _preset_choice(candidates, fitting, preset, kind)
+
+    def why(i: int) -> str:
+        if i == winner:
+            rival = _fastest_rival(candidates, timed, winner, fp32)
+            beaten = None if rival is None else (names[rival], candidates[rival])
+            return wording.shipped(names[i], candidates[i], fp32, bool(timed), beaten)
+        if not is_wanted[i]:
+            return wording.not_asked_for(names[i], asked or "")
+        if i not in fitting:
+            return wording.not_shipped(names[i], defects[i] or "; ".join(excess.words for excess in excesses[i]))
+        if not timed:
+            return wording.ranked_after(names[i], names[winner])
+        ratio = candidates[i].vs_fp32 if candidates[winner] is fp32 else None
+        return wording.outrun(names[i], candidates[i], names[winner], candidates[winner], ratio)
+
+    judged = tuple(c.model_copy(update={"shipped": i == winner, "why": why(i)}) for i, c in enumerate(candidates))
+    unchecked = wording.unchecked(names[winner], judged[winner], budget, bool(timed))
+    caveats = wording.caveats(names[winner], judged[winner], budget, preset, bool(timed))
+    others = [c.why for c in judged if not c.shipped]
+    verdict = Verdict(
+        shipped=judged[winner].precision,
+        budget=budget,
+        within_budget=None if unchecked else True,
+        sentences=(judged[winner].why, *others, *caveats, *unchecked),
+    )
+    return judged, verdict
+
+
+def _defect(candidate: Candidate) -> str:
+    """Why it cannot be shipped whatever the budget; '' when it can."""
+    if candidate.failed:
+        return candidate.failed.rstrip(".")
+    failed = next((parity for parity in candidate.parity if not parity.passed), None)
+    return f"its parity failed ({describe_parity(failed)})" if failed else ""
+
+
+def _excesses(candidate: Candidate, budget: Budget, measured_here: bool) -> tuple[Excess, ...]:
+    found = []
+    if budget.max_drop is not None and candidate.drop and candidate.drop.points > budget.max_drop:
+        # A limit of 0 has no part of itself: below one point the excess counts in points.
+        part = (candidate.drop.points - budget.max_drop) / max(1.0, budget.max_drop)
+        found.append(Excess(part, wording.too_inaccurate(candidate.drop, budget.max_drop), "--max-drop"))
+    p50 = candidate.latency_ms.p50 if candidate.latency_ms and measured_here else 0.0
+    if budget.max_latency_ms is not None and p50 > budget.max_latency_ms:
+        part = p50 / budget.max_latency_ms - 1
+        found.append(Excess(part, wording.too_slow(p50, budget.max_latency_ms), "--max-latency-ms"))
+    if budget.max_size_mib is not None and candidate.size_mib > budget.max_size_mib:
+        part = candidate.size_mib / budget.max_size_mib - 1
+        found.append(Excess(part, wording.too_large(candidate.size_mib, budget.max_size_mib), "--max-size-mib"))
+    return tuple(found)
+
+
+def _nothing_fits(broken: Sequence[tuple[str, tuple[Excess, ...]]]) -> BudgetError:
+    name, excesses = min(broken, key=lambda item: max(excess.part for excess in item[1]))
+    words = " and ".join(excess.words for excess in excesses)
+    options = " and ".join(excess.option for excess in excesses)
+    return BudgetError(
+        f"No artifact is within the budget. The nearest is {name}: {words}. Raise {options}, or take another model."
+    )
+
+
+def _fastest(candidates: Sequence[Candidate], timed: Sequence[int], fp32: Candidate | None) -> int:
+    """The fastest by estimate, or whichever is nearest to fp32 among those that cannot be told apart from it."""
+    speeds = {i: _speed(candidates[i], fp32) for i in timed}
+    first = max(timed, key=lambda i: speeds[i].estimate)
+    tied = [i for i in timed if i == first or not _is_beyond_chance(speeds[first], speeds[i])]
+    return min(tied, key=lambda i: _distance_from_fp32(candidates[i]))
+
+
+def _speed(candidate: Candidate, fp32: Candidate | None) -> Speed:
+    """The interleaved ratio where there is one, else that of the medians, which has no interval."""
+    assert candidate.latency_ms
+    if fp32 and fp32.latency_ms and candidate is not fp32 and candidate.vs_fp32:
+        ratio = candidate.vs_fp32
+        return Speed(math.log(ratio.ratio), math.log(ratio.ci95[0]), math.log(ratio.ci95[1]))
+    reference = fp32.latency_ms.p50 if fp32 and fp32.latency_ms else 1.0
+    estimate = math.log(reference / candidate.latency_ms.p50)
+    return Speed(estimate, estimate, estimate)
+
+
+def _is_beyond_chance(faster: Speed, slower: Speed) -> bool:
+    """Each was measured against fp32, so their facing half-intervals add up in squares.
+
+    Source: error of a difference of two independent estimates, on the logarithms of the ratios. fp32 itself has no
+    width: against it this is "the interval does not contain 1".
+    """
+    width = math.hypot(faster.estimate - faster.low, slower.high - slower.estimate)
+    return faster.estimate - slower.estimate > width
+
+
+def _distance_from_fp32(candidate: Candidate) -> tuple[bool, float, float, float]:
+    drop = candidate.drop.points if candidate.drop else 0.0
+    cosine = min((parity.cosine for parity in candidate.parity), default=1.0)
+    return candidate.precision != FP32, drop, -cosine, candidate.size_mib
+
+
+def _fastest_rival(
+    candidates: Sequence[Candidate], timed: Sequence[int], winner: int, fp32: Candidate | None
+) -> int | None:
+    rivals = [i for i in timed if i != winner]
+    return max(rivals, key=lambda i: _speed(candidates[i], fp32).estimate) if rivals else None
+
+
+def _preset_choice(
+    candidates: Sequence[Candidate], fitting: Sequence[int], preset: QuantizationPreset, kind: Kind
+) -> int:
+    order = AUTO_ORDER[kind] if preset.precision == "auto" else (preset.precision, FP32)
+    built = [candidate.precision for candidate in candidates if not candidate.failed]
+    wanted = next((precision for precision in order if precision in built), FP32)
+    ranks = {wanted: 0, FP32: 0 if wanted == FP32 else 1}
+    return min(fitting, key=lambda i: (ranks.get(candidates[i].precision, 2), candidates[i].size_mib))

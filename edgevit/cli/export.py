@@ -1,0 +1,94 @@
+"""edgevit export: a verified bundle of a model, for a device."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgevit.cli import options
+from edgevit.cli.output import Output, speaking
+from edgevit.cli.verdict import print_test, print_verdict
+
+if TYPE_CHECKING:
+    from edgevit.device import Device
+
+
+@click.command("export")
+@click.argument("target")
+@options.device
+@click.option("-o", "--output", "bundle", required=True, type=options.OUTPUT_PATH, help="Bundle directory.")
+@options.data
+@click.option("--calibration-data", type=options.OUTPUT_PATH, help="A folder of pictures; labels are not needed.")
+@click.option("--eval-limit", type=click.IntRange(1), help="Accuracy on a stratified subset of that many pictures.")
+@options.budget
+@options.export
+@options.threads
+@options.model
+@click.option("--classes", type=click.IntRange(1), help="Of a model that is named.  [default: its weights']")
+@options.seed
+@options.offline
+@speaking
+def export_command(output: Output, target: str, device: str, bundle: Path, **chosen: Any) -> None:
+    """Export TARGET (a model, a checkpoint or an .onnx) for a device: quantized where it pays, verified, bundled.
+
+    A name means the model's pretrained weights. Without --data no accuracy is claimed: parity with fp32 stands in.
+    """
+    from edgevit.catalog import load_device
+    from edgevit.cli.progress import TerminalProgress
+    from edgevit.extras import require_extras
+    from edgevit.recipe import Budget, ExportSpec, ModelSpec, ParityThresholds, split_as_trained
+    from edgevit.store import require_creatable
+
+    profile = load_device(device)
+    require_creatable(bundle)
+    require_extras("train", "export")
+    from edgevit.assemble import assemble_bundle, gather_evidence
+    from edgevit.data.datasets import open_dataset, open_unlabelled
+    from edgevit.subject import open_subject
+
+    keys = ("precision", "runtime", "opset", "dynamic_batch", "calibrator", "calibration_images")
+    spec = ExportSpec(**{key: chosen[key] for key in keys})
+    budget = Budget(**{key: chosen[key] for key in ("max_drop", "max_latency_ms", "max_size_mib")})
+    model = ModelSpec(
+        name=target, image_size=chosen["image_size"], channels=chosen["channels"], weights=chosen["weights"]
+    )
+    with TerminalProgress() as progress:
+        progress.stage("Loading the model")
+        subject = open_subject(target, model, chosen["classes"], chosen["offline"], chosen["seed"])
+        dataset, calibration = None, None
+        if chosen["data"]:
+            progress.stage("Opening the data")
+            data = split_as_trained(chosen["data"], subject.trained_on)
+            data = data.model_copy(update={"eval_limit": chosen["eval_limit"]})
+            dataset = open_dataset(data, offline=chosen["offline"], notify=progress.note, progress=progress.update)
+        if chosen["calibration_data"]:
+            progress.stage("Opening the calibration pictures")
+            calibration, skipped = open_unlabelled(chosen["calibration_data"], progress.update)
+            for name, reason in skipped.items():
+                progress.note(f"skipped {name}: {reason}")
+        evidence = gather_evidence(subject, dataset, spec, calibration)
+        threads = chosen["threads"] or profile.threads
+        result = assemble_bundle(
+            subject, profile, evidence, spec, budget, ParityThresholds(), bundle, threads, progress
+        )
+    if output.is_json:
+        candidates = [candidate.model_dump(mode="json") for candidate in result.candidates]
+        manifest = result.bundle.manifest.model_dump(mode="json")
+        output.document({"kind": "export", "bundle": str(bundle), "manifest": manifest, "candidates": candidates})
+        return
+    print_verdict(output, result.verdict, result.candidates)
+    print_test(output, result.bundle.manifest.accuracy.artifact, result.drop)
+    output.text(f"\nBundle: {bundle}")
+    if result.bundle.manifest.device.measured_on:
+        output.next("edgevit", "bench", bundle)
+    else:
+        output.text(f"\nNext: {_on_the_board(bundle, profile)}")
+
+
+def _on_the_board(bundle: Path, device: Device) -> str:
+    host = "pi@raspberrypi.local" if device.sensors == "raspberry-pi" else f"user@{device.name}"
+    copy = shlex.join(["scp", "-r", str(bundle), f"{host}:"])
+    return f"{copy} && ssh {host} python3 {shlex.quote(bundle.name)}/agent.py bench"

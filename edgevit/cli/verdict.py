@@ -1,0 +1,45 @@
+"""The candidates, the verdict and the final figure, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from edgevit.cli.output import Output
+from edgevit.results import Accuracy, AccuracyDrop, Candidate, Interval, Verdict
+from edgevit.units import format_mib, format_ms, format_percent, format_points
+
+NONE = "–"
+
+
+def print_verdict(output: Output, verdict: Verdict, candidates: Sequence[Candidate]) -> None:
+    """Fits into 80 columns: intervals stand below their figures."""
+    table = Table("", "Precision", "p50", "p90", "vs fp32", "Validation\ntop-1", "Drop,\npoints", "Size", box=None)
+    for candidate in candidates:
+        latency, ratio, accuracy, drop = candidate.latency_ms, candidate.vs_fp32, candidate.accuracy, candidate.drop
+        table.add_row(
+            "✓" if candidate.shipped else "",
+            candidate.precision,
+            format_ms(latency.p50) if latency else NONE,
+            format_ms(latency.p90) if latency else NONE,
+            f"{ratio.ratio:.2f}×\n{_interval(ratio.ci95, '.2f')}" if ratio else NONE,
+            f"{accuracy.top1:.1f} %\n{_interval(accuracy.ci95, '.1f')}" if accuracy else NONE,
+            f"{drop.points:+.2f}\n{_interval(drop.ci95, '+.2f')}" if drop else NONE,
+            format_mib(candidate.size_mib),
+        )
+    output.table(table)
+    for sentence in verdict.sentences:
+        output.text(f"• {sentence}")
+
+
+def print_test(output: Output, shipped: Accuracy | None, drop: AccuracyDrop | None) -> None:
+    """The shipped artifact on pictures that had no part in any choice."""
+    if shipped is None:
+        return
+    below = f"; {format_points(-drop.points, (-drop.ci95[1], -drop.ci95[0]))} against fp32" if drop else ""
+    output.text(f"\nTest: top-1 {format_percent(shipped.top1, shipped.ci95)} on {shipped.n:,} pictures{below}")
+
+
+def _interval(ends: Interval, form: str) -> str:
+    return f"[{ends[0]:{form}}, {ends[1]:{form}}]"

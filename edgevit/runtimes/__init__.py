@@ -1,0 +1,71 @@
+"""Runtimes: what opens an artifact and runs it. One module and one line of RUNTIMES each."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from edgevit.errors import BadFileError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Session(Protocol):
+    """An open artifact. `input_shape`: (N, C, H, W), with None for a size that the artifact leaves free."""
+
+    runtime: str
+    version: str
+    input_shape: tuple[int | None, ...]
+
+    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (N, classes) of float32 pixels (N, C, H, W). Raises ShapeMismatchError when they do not fit."""
+
+    def close(self) -> None:
+        """Lets go of the artifact; closing twice does no harm."""
+
+
+class RuntimeEntry(NamedTuple):
+    """`module` has open_session and import_runtime; it needs `package`, which the pip extra `extra` brings."""
+
+    module: str
+    package: str
+    suffix: str
+    extra: str
+
+
+RUNTIMES = {
+    "onnxruntime": RuntimeEntry("edgevit.runtimes.onnxruntime", "onnxruntime", ".onnx", ""),
+    "torchscript": RuntimeEntry("edgevit.runtimes.torchscript", "torch", ".ts", "train"),
+}
+
+
+def open_session(path: Path | str, runtime: str, threads: int, config: Mapping[str, str] | None = None) -> Session:
+    """The artifact, opened by a runtime with that many threads. `config`: the runtime's own session entries.
+
+    Raises UnknownNameError, MissingExtraError, and BadFileError when the file is missing or is no such artifact.
+    """
+    session: Session = runtime_module(runtime).open_session(str(path), threads, dict(config or {}))
+    return session
+
+
+def runtime_module(name: str) -> ModuleType:
+    """The module of a runtime, imported now. Raises UnknownNameError."""
+    if name not in RUNTIMES:
+        raise UnknownNameError("runtime", name, RUNTIMES, "edgevit export --help")
+    return importlib.import_module(RUNTIMES[name].module)
+
+
+def runtime_for(path: Path | str) -> str:
+    """The runtime that a file's suffix belongs to. Raises BadFileError."""
+    suffix = Path(path).suffix.lower()
+    for name, entry in RUNTIMES.items():
+        if entry.suffix == suffix:
+            return name
+    known = ", ".join(entry.suffix for entry in RUNTIMES.values())
+    raise BadFileError(path, f"has the suffix '{suffix}', and no runtime opens that.", fix=f"Known are: {known}.")

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgevit.board import measurement
+from edgevit.board.measurement import bench_report, describe_bench, parse_peak_kib, peak_rss_mib
+from edgevit.results import BenchReport
+
+MANIFEST = {
+    "edgevit": "0.1.0",
+    "model": {"name": "tiny"},
+    "device": {"name": "rpi5", "arch": "aarch64", "threads": 4},
+    "precision": "fp32",
+    "runtime": {"name": "onnxruntime", "entry": "model.onnx"},
+    "files": {"model.onnx": {"sha256": "ab" * 32, "size": 1}},
+}
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The machine that the report describes: change it in place."""
+    found = {"cpu": "Cortex-A76", "arch": "aarch64", "cores": 4, "os": "x", "python": "3.11.2", "is_emulated": False}
+    monkeypatch.setattr(measurement, "describe_machine", lambda: found)
+    return found
+
+
+def report(
+    *,
+    samples_ms: tuple[float, ...] = (50.0,) * 64,
+    is_steady: bool = True,
+    throttled: bool | None = False,
+    counted: tuple[int | None, int | None] = (None, None),
+    load: float = 0.1,
+    device: str | None = None,
+    threads: int = 4,
+) -> BenchReport:
+    reading = {
+        "governor": None, "clock_mhz": None, "temperature_c": None, "throttled": throttled, "throttle_flags": [],
+        "load_1min": load, "power_w": None,
+    }  # fmt: skip
+    document = bench_report(
+        MANIFEST,
+        {"samples_ms": list(samples_ms), "warmup_runs": 16, "is_steady": is_steady},
+        [{"at": "before", **reading}, {"at": "after", **reading}],
+        counted,
+        runtime_version="1.31.1",
+        threads=threads,
+        batch=1,
+        device=device,
+        load_ms=100.0,
+        first_inference_ms=60.0,
+    )
+    return BenchReport.model_validate_json(json.dumps({"schema_version": 1, **document}))
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_calm_measurement_on_the_target_is_valid_and_has_nothing_to_note() -> None:
+    found = report()
+    assert (found.is_valid, found.invalid_reasons, found.notes) == (True, (), ())
+    assert (found.device, found.latency_ms.p50, found.artifact_sha256) == ("rpi5", 50.0, "ab" * 32)
+
+
+@pytest.mark.usefixtures("machine")
+def test_fewer_than_64_runs_are_invalid() -> None:
+    found = report(samples_ms=(1000.0,) * 63)
+    assert (found.is_valid, found.invalid_reasons) == (False, ("Too few samples: 63 runs, and 64 are the least.",))
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_run_that_throttled_is_invalid() -> None:
+    assert report(throttled=True).invalid_reasons == (
+        "The CPU was throttled before the run (no reason given).",
+        "The CPU was throttled after the run (no reason given).",
+    )
+    found = report(counted=(1, 2))
+    assert not found.is_valid
+
+
+def test_a_machine_of_another_architecture_is_never_shown_as_the_board(machine: dict[str, Any]) -> None:
+    machine.update(cpu="AMD EPYC", arch="x86_64")
+    found = report()
+    assert (found.device, found.notes) == ("local", ("Measured on AMD EPYC (x86_64), not on rpi5.",))
+
+
+def test_an_emulated_figure_is_never_shown_as_the_boards(machine: dict[str, Any]) -> None:
+    machine.update(is_emulated=True)
+    found = report()
+    assert (found.device, found.notes) == ("local", ("Measured under emulation: no figure of rpi5's speed.",))
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_device_that_is_named_is_the_reports_device() -> None:
+    assert report(device="local").device == "local"
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"is_steady": False}, "The latency had not come to rest after 16 warm-up runs."),
+        ({"samples_ms": (10.0,) * 64}, "Measured for 0.6 s; 3 s are the rule."),
+        ({"throttled": None}, "This machine has no sensor for throttling."),
+        ({"load": 2.5}, "The load was 2.5 on 4 cores before the run: other work may have slowed it."),
+        ({"threads": 8}, "8 threads share 4 cores."),
+    ],
+)
+@pytest.mark.usefixtures("machine")
+def test_what_a_reader_must_know_is_noted_and_does_not_invalidate(changes: dict[str, Any], note: str) -> None:
+    found = report(**changes)
+    assert (found.is_valid, found.notes) == (True, (note,))
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_counter_of_throttling_is_a_sensor_for_it() -> None:
+    assert report(throttled=None, counted=(3, 3)).notes == ()
+
+
+@pytest.mark.usefixtures("machine")
+def test_people_read_the_figures_with_what_they_belong_to() -> None:
+    text = describe_bench({**report(throttled=None).model_dump(), "peak_rss_mib": 123.4})
+    assert text == (
+        "tiny, fp32, onnxruntime 1.31.1, 4 threads, batch 1\n"
+        "on rpi5: Cortex-A76, aarch64\n"
+        "p50 50.00 ms, p90 50.00 ms, p99 needs 662 runs, mean 50.00 ms, MAD 0.00 ms, 64 runs\n"
+        "load 100 ms, first inference 60.0 ms, peak memory 123 MiB\n"
+        "Note: This machine has no sensor for throttling."
+    )
+    assert "p99 50.00 ms" in describe_bench(report(samples_ms=(50.0,) * 662, threads=1).model_dump())
+    assert "1 thread," in describe_bench(report(threads=1).model_dump())
+
+
+def test_peak_memory_is_vmhwm_in_mib_and_ru_maxrss_stands_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert parse_peak_kib("VmPeak:\t  9000 kB\nVmHWM:\t  2048 kB\nVmRSS:\t 100 kB\n") == 2048
+    assert parse_peak_kib("") is None
+    own = peak_rss_mib()
+    assert own > 10  # this process has numpy and pytest in it
+
+    def missing(*_: object, **__: object) -> object:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(measurement, "open", missing, raising=False)
+    assert peak_rss_mib() >= 10

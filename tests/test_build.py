@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from digits_shop import DIGITS, Told, device_elsewhere, device_here, digits, digits_evidence, vit_subject
+from onnx import numpy_helper
+from tiny_models import is_sorted, op_types, vit_graph
+
+from edgevit import build
+from edgevit.board.preprocess import to_input
+from edgevit.build import EXACT_INTEGER_SUMS, FOLD_WEIGHTS, Artifact, Workshop, build_artifacts
+from edgevit.data.batches import prepared
+from edgevit.errors import BadFileError, EdgevitError, InputError
+from edgevit.export.onnx import input_shape, read_onnx
+from edgevit.recipe import ExportSpec, ParityThresholds
+from edgevit.runtimes import open_session
+
+EXPORT_HOPS = ["torch -> onnx", "onnx -> rewritten"]
+INT8 = ["int8-dynamic", "int8-static", "mixed"]
+
+
+@pytest.fixture
+def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Workshop]:
+    """make_shop(precision='auto', …): a workshop of the tiny ViT, exported once for all tests; `changes` are fields."""
+    monkeypatch.setattr(build, "export_onnx", lambda model, shape, opset, dynamic_batch: vit_graph(dynamic_batch))
+
+    def make(
+        precision: str = "auto", runtime: str = "onnxruntime", dynamic_batch: bool = False, **changes: Any
+    ) -> Workshop:
+        evidence = digits_evidence()
+        shop = Workshop(
+            subject=vit_subject(),
+            device=device_here(),
+            spec=ExportSpec(precision=precision, runtime=runtime, dynamic_batch=dynamic_batch),  # type: ignore[arg-type]
+            thresholds=ParityThresholds(),
+            calibration=evidence.calibration,
+            probes=evidence.probes,
+            folder=tmp_path,
+            is_foreign=False,
+            progress=Told(),
+        )
+        return replace(shop, **changes)
+
+    return make
+
+
+def build_all(shop: Workshop) -> dict[str, Artifact]:
+    artifacts, _ = build_artifacts(shop)
+    return {artifact.precision: artifact for artifact in artifacts}
+
+
+def damaged(model: onnx.ModelProto, parameter: str) -> onnx.ModelProto:
+    """The model with the MatMul before the Add of this bias turned to zeros."""
+    add = next(node for node in model.graph.node if parameter in node.input)
+    product = next(node for node in model.graph.node if node.output[0] in add.input)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name in product.input)
+    weight.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(weight)), weight.name))
+    return model
+
+
+def hop_names(artifact: Artifact) -> list[str]:
+    return [hop.hop for hop in artifact.parity]
+
+
+def test_auto_tries_fp32_first_and_every_int8_that_the_model_has(make_shop: Callable[..., Workshop]) -> None:
+    shop = make_shop()
+    artifacts, kind = build_artifacts(shop)
+    assert kind == "transformer"
+    assert [artifact.precision for artifact in artifacts] == ["fp32", *INT8]
+    for artifact in artifacts:
+        own = [] if artifact.precision == "fp32" else [f"fp32 -> {artifact.precision}"]
+        assert hop_names(artifact) == [*EXPORT_HOPS, *own]
+        assert all(hop.passed and hop.n == 16 for hop in artifact.parity)
+        assert (artifact.failed, artifact.runtime) == (None, "onnxruntime")
+        onnx.checker.check_model(read_onnx(artifact.path))
+        assert is_sorted(onnx.load(artifact.path))
+
+
+def test_what_each_precision_computes_in_int8(make_shop: Callable[..., Workshop]) -> None:
+    types = {name: op_types(onnx.load(artifact.path)) for name, artifact in build_all(make_shop()).items()}
+    assert "MatMulInteger" not in types["fp32"] + types["int8-static"]
+    assert "QuantizeLinear" not in types["fp32"] + types["int8-dynamic"]
+    assert types["int8-dynamic"].count("MatMulInteger") == types["mixed"].count("MatMulInteger") == 9
+    assert types["int8-dynamic"].count("DequantizeLinear") == 1  # the patch embedding's weights
+    assert "QuantizeLinear" in types["mixed"]
+
+
+def test_weights_that_are_stored_only_are_unfolded_once_when_the_session_is_made(
+    make_shop: Callable[..., Workshop],
+) -> None:
+    sessions = {name: artifact.session for name, artifact in build_all(make_shop()).items()}
+    assert sessions == {"fp32": {}, "int8-dynamic": FOLD_WEIGHTS, "int8-static": {}, "mixed": {}}
+
+
+@pytest.mark.parametrize("precision", INT8)
+def test_one_precision_is_built_beside_fp32(make_shop: Callable[..., Workshop], precision: str) -> None:
+    assert list(build_all(make_shop(precision))) == ["fp32", precision]
+
+
+def test_fp32_alone_needs_no_calibration(make_shop: Callable[..., Workshop]) -> None:
+    shop = make_shop("fp32")
+    assert list(build_all(shop)) == ["fp32"]
+    assert isinstance(shop.progress, Told)
+    assert shop.progress.stages == ["Exporting to ONNX", "Rewriting"]
+
+
+def test_calibration_runs_once_for_all_who_need_it(make_shop: Callable[..., Workshop]) -> None:
+    shop = make_shop()
+    build_artifacts(shop)
+    assert isinstance(shop.progress, Told)
+    assert shop.progress.stages == [
+        "Exporting to ONNX", "Rewriting", "Quantizing: int8-dynamic", "Quantizing: int8-static", "Calibrating",
+        "Quantizing: mixed",
+    ]  # fmt: skip
+    assert (8, 8, "") in shop.progress.updates
+
+
+def test_a_dynamic_batch_reaches_every_artifact(make_shop: Callable[..., Workshop]) -> None:
+    for artifact in build_all(make_shop(dynamic_batch=True)).values():
+        session = open_session(artifact.path, "onnxruntime", 1)
+        assert session.run(np.zeros((3, 1, 32, 32), np.float32)).shape == (3, 10)
+
+
+def test_the_workshops_logits_are_the_models(make_shop: Callable[..., Workshop]) -> None:
+    import torch
+
+    shop = make_shop("fp32")
+    assert shop.subject.model is not None
+    pixels = to_input(prepared(digits().test, shop.subject.preprocess), shop.subject.preprocess)
+    with torch.no_grad():
+        expected = shop.subject.model(torch.from_numpy(pixels)).numpy()
+    logits = shop.logits(build_all(shop)["fp32"], digits().test)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
+    assert isinstance(shop.progress, Told)
+    assert shop.progress.updates[-1] == (40, 40, "")
+
+
+def test_an_onnx_file_is_not_exported_again(make_shop: Callable[..., Workshop]) -> None:
+    shop = make_shop(subject=vit_subject(model=None, graph=vit_graph(), weights="unknown"))  # type: ignore[arg-type]
+    found = build_all(shop)
+    assert hop_names(found["fp32"]) == ["onnx -> rewritten"]
+    assert list(found) == ["fp32", *INT8]
+
+
+@pytest.mark.parametrize(
+    ("dropped", "precision", "lacking"),
+    [
+        (("Gemm", "MatMul"), "int8-dynamic", "linear layers"),
+        (("Gemm", "MatMul"), "mixed", "pair of linear layers and convolutions"),
+        (("Gemm", "MatMul", "Conv"), "int8-static", "linear layers or convolutions"),
+    ],
+)
+def test_a_precision_that_the_model_cannot_have_is_refused(
+    make_shop: Callable[..., Workshop],
+    monkeypatch: pytest.MonkeyPatch,
+    dropped: tuple[str, ...],
+    precision: str,
+    lacking: str,
+) -> None:
+    find = build.quantizable_nodes
+
+    def without(model: onnx.ModelProto) -> Any:
+        found = find(model)
+        return replace(found, linear=(), conv=() if "Conv" in dropped else found.conv)
+
+    monkeypatch.setattr(build, "quantizable_nodes", without)
+    with pytest.raises(InputError) as caught:
+        build_artifacts(make_shop(precision))
+    assert str(caught.value) == f"'tiny-vit' has no {lacking} for --precision {precision}. Take another."
+    assert set(build_all(make_shop())) == ({"fp32"} if "Conv" in dropped else {"fp32", "int8-static"})
+
+
+def test_an_int8_that_cannot_be_built_is_there_with_its_reason_and_others_go_on(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> onnx.ModelProto:
+        raise EdgevitError("ONNX Runtime cannot quantize this model: ValueError no.")
+
+    monkeypatch.setattr(build, "quantize_dynamic", fail)
+    found = build_all(make_shop())
+    for precision in ("int8-dynamic", "mixed"):
+        assert found[precision].failed == "ONNX Runtime cannot quantize this model: ValueError no."
+        assert found[precision].parity == ()
+        assert not found[precision].path.exists()
+    assert found["int8-static"].failed is None
+    assert hop_names(found["int8-static"])[-1] == "fp32 -> int8-static"
+
+
+def test_an_int8_that_the_runtime_cannot_open_is_there_with_its_reason(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, runtime: str, threads: int, config: Mapping[str, str]) -> Any:
+        if path.name == "int8-static.onnx":
+            raise BadFileError(path, "is not a model that ONNX Runtime can load.")
+        return open_session(path, runtime, threads, config)
+
+    monkeypatch.setattr(build, "open_session", refuse)
+    found = build_all(make_shop())
+    assert found["int8-static"].failed is not None
+    assert "is not a model that ONNX Runtime can load" in found["int8-static"].failed
+    assert found["mixed"].failed is None
+
+
+def test_no_calibration_picture_ends_the_work(make_shop: Callable[..., Workshop]) -> None:
+    with pytest.raises(InputError, match="Static INT8 needs pictures to calibrate on, and there is none"):
+        build_artifacts(make_shop("int8-static", calibration=digits().train.subset([])))
+
+
+def test_an_int8_that_fails_its_parity_names_the_first_diverging_layer(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantize = build.quantize_dynamic
+
+    def ruin(model: onnx.ModelProto, *rest: Any) -> onnx.ModelProto:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return quantize(damaged(copy, "blocks.0.mlp.fc1.bias"), *rest)
+
+    monkeypatch.setattr(build, "quantize_dynamic", ruin)
+    shop = make_shop("int8-dynamic", thresholds=ParityThresholds(int8_cosine=0.99999))
+    *before, last = build_all(shop)["int8-dynamic"].parity
+    assert all(hop.passed for hop in before)
+    assert (last.passed, last.first_diverging_layer) == (False, "blocks.0.mlp.fc1")
+
+
+def test_an_fp32_that_fails_its_parity_is_alone_and_names_the_layer(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        build, "compute_last_block_for_class_token", lambda model: damaged(model, "blocks.1.mlp.fc2.bias")
+    )
+    (fp32,), _ = build_artifacts(make_shop(thresholds=ParityThresholds(exact_cosine=0.999999)))
+    exported, rewritten = fp32.parity
+    assert exported.passed
+    assert (rewritten.passed, rewritten.first_diverging_layer) == (False, "blocks.1.mlp.fc2")
+
+
+def test_random_weights_have_no_classes_to_agree_on(make_shop: Callable[..., Workshop]) -> None:
+    strict = ParityThresholds(int8_cosine=1.0)
+    assert not build_all(make_shop("int8-dynamic", thresholds=strict))["int8-dynamic"].parity[-1].passed
+    random = make_shop("int8-dynamic", thresholds=strict, subject=vit_subject("random"))
+    assert build_all(random)["int8-dynamic"].parity[-1].passed
+
+
+def test_what_is_meant_for_another_architecture_is_judged_without_saturation(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def remember(path: Path, runtime: str, threads: int, config: Mapping[str, str]) -> Any:
+        asked.append(dict(config))
+        return open_session(path, runtime, threads, config)
+
+    monkeypatch.setattr(build, "open_session", remember)
+    build_artifacts(make_shop("int8-dynamic"))
+    assert asked
+    assert not any(EXACT_INTEGER_SUMS.items() <= config.items() for config in asked)
+    asked.clear()
+    found = build_all(make_shop("int8-dynamic", device=device_elsewhere(), is_foreign=True))
+    assert all(EXACT_INTEGER_SUMS.items() <= config.items() for config in asked)
+    assert found["int8-dynamic"].session == FOLD_WEIGHTS  # the device's own, without what only this machine needs
+
+
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_torchscript_is_fp32_with_one_hop(make_shop: Callable[..., Workshop], is_foreign: bool) -> None:
+    shop = make_shop(runtime="torchscript", is_foreign=is_foreign)
+    artifacts, _ = build_artifacts(shop)
+    (script,) = artifacts
+    assert (script.precision, script.runtime, script.path.suffix) == ("fp32", "torchscript", ".ts")
+    assert hop_names(script) == ["torch -> torchscript"]
+    assert script.parity[0].passed
+    assert open_session(script.path, "torchscript", 1).input_shape == shop.subject.input_shape
+
+
+def test_torchscript_has_no_int8_and_needs_a_torch_model(make_shop: Callable[..., Workshop]) -> None:
+    with pytest.raises(
+        InputError, match=r"^--runtime torchscript runs fp32 only, not mixed\. Leave --precision out\.$"
+    ):
+        build_artifacts(make_shop("mixed", runtime="torchscript"))
+    graph = vit_subject(model=None, graph=vit_graph())
+    with pytest.raises(InputError, match=r"^'tiny-vit' is an ONNX file, and --runtime torchscript needs a checkpoint"):
+        build_artifacts(make_shop(runtime="torchscript", subject=graph))
+
+
+def test_the_tiny_vit_is_what_these_tests_take_it_for() -> None:
+    assert input_shape(vit_graph()) == vit_subject().input_shape == (1, 1, 32, 32)
+    assert vit_subject().labels == digits().classes == DIGITS

@@ -1,0 +1,110 @@
+"""Every command that README.md shows is run here, in the order shown, as a newcomer would."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from edgevit.results import RunMetrics
+from edgevit.runs import read_metrics
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+SMALL = ("--weights", "random", "--image-size", "64", "--epochs", "1", "--batch-size", "8")
+# The command as README shows it, and what is added so that it needs no network and few minutes.
+SHOWN: dict[str, tuple[str, ...]] = {
+    "edgevit export deit_tiny_patch16_224 --device rpi5 -o deit-rpi5": ("--weights", "random", "--offline"),
+    "edgevit bench runs/digits-vit-tiny/bundle": (),
+    "edgevit compare runs/digits-vit-tiny/bundle other-bundle": (),
+    "edgevit doctor --device rpi5": (),
+    "edgevit finetune mobilevit_xxs --data pictures -o checkpoint": SMALL,
+    "edgevit export checkpoint --data pictures --device rpi5 --max-drop 1.0 -o bundle": ("--max-drop", "100"),
+    "edgevit recipes folder-template": (),
+}
+RUN = "edgevit run digits-vit-tiny"
+ON_BOARD = ("python3 agent.py selfcheck", "bench", "predict picture.jpg")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the demo was run, and the things lie that README's commands name."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    ended = _run(folder, RUN.split())
+    assert ended.returncode == 0, ended.stderr
+    shutil.copytree(folder / "runs/digits-vit-tiny/bundle", folder / "other-bundle")
+    digits = load_digits()
+    for digit in (0, 1):
+        (folder / "pictures" / str(digit)).mkdir(parents=True)
+        for index, pixels in enumerate(digits.images[digits.target == digit][:40]):
+            picture = Image.fromarray((pixels * 15).astype(np.uint8)).convert("RGB").resize((32, 32))
+            picture.save(folder / "pictures" / str(digit) / f"{index}.png")
+    shutil.copy(folder / "pictures/1/0.png", folder / "picture.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo(home: Path) -> RunMetrics:
+    return read_metrics(home / "runs/digits-vit-tiny")
+
+
+def test_every_command_shown_is_one_that_is_run_here() -> None:
+    shown = re.findall(r"(?:^|`)(edgevit (?!--)[^`#>\n]+?)\s*(?:$|[`#>])", README, re.MULTILINE)
+    assert set(shown) == {RUN, *SHOWN}
+    assert all(words in README for words in ON_BOARD)
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_a_command_shown_does_what_it_says(home: Path, command: str) -> None:
+    ended = _run(home, [*command.split(), *SHOWN[command]])
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
+
+
+def test_the_demo_reaches_97_percent_and_ships_within_a_point_of_it(demo: RunMetrics) -> None:
+    assert demo.fp32_test is not None
+    assert demo.shipped_test is not None
+    assert demo.fp32_test.top1 >= 97.0
+    assert demo.shipped_test.accuracy.top1 >= demo.fp32_test.top1 - 1.0
+    low, high = demo.shipped_test.accuracy.ci95
+    assert low < demo.shipped_test.accuracy.top1 < high
+
+
+def test_the_demo_leaves_a_page_and_a_checked_bundle(home: Path) -> None:
+    run = home / "runs/digits-vit-tiny"
+    assert "<svg" in (run / "report.html").read_text(encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-I", run / "bundle/agent.py", "selfcheck", "--json"],
+        cwd=home, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(ended.stdout)["passed"] is True
+
+
+def test_the_bundle_predicts_on_the_board_as_shown(home: Path) -> None:
+    agent = home / "runs/digits-vit-tiny/bundle/agent.py"
+    ended = subprocess.run(
+        [sys.executable, "-I", agent, "predict", home / "picture.jpg"], capture_output=True, text=True, check=True
+    )
+    assert "picture.jpg: 1 " in ended.stdout
+
+
+def test_make_knows_the_two_commands_of_a_newcomer() -> None:
+    for target, wanted in (("demo", RUN), ("test", "pytest")):
+        ended = subprocess.run(
+            ["make", "--dry-run", "--directory", CHECKOUT, target], capture_output=True, text=True, check=True
+        )
+        assert wanted in ended.stdout
+
+
+def _run(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    assert command[0] == "edgevit"
+    words = [sys.executable, "-m", *command]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
