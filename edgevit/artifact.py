@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 
+from edgevit.policy import Policy
 from edgevit.recipe import DataSpec
 from edgevit.results import Accuracy, AccuracyDrop, Parity, Verdict
 from edgevit.schema import SCHEMA_VERSION, Record
@@ -64,6 +65,10 @@ class GoldenThresholds(Record):
 
 
 class Manifest(Record):
+    """`policy`: how the artifact was made of the model; `rewrites`: those that changed its graph.
+    int8: by kind of operator, how many compute in INT8, and of how many.
+    """
+
     schema_version: int = SCHEMA_VERSION
     kind: Literal["bundle"] = "bundle"
     edgevit: str
@@ -74,6 +79,9 @@ class Manifest(Record):
     runtime: RuntimeSpec
     accuracy: BundleAccuracy
     calibration: str | None
+    policy: Policy = Policy()
+    rewrites: tuple[str, ...] = ()
+    int8: dict[str, tuple[int, int]] = {}
     parity: tuple[Parity, ...]
     golden: GoldenThresholds
     verdict: Verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from edgevit import __version__
 from edgevit.accuracy import confusion
 from edgevit.artifact import BundleAccuracy, GoldenThresholds, Manifest, ModelInfo, RuntimeSpec, TargetInfo
 from edgevit.board.sensors import describe_machine
-from edgevit.build import FP32, Artifact, Workshop, build_artifacts
+from edgevit.build import build_artifacts
 from edgevit.bundle import Bundle, Golden, write_bundle
 from edgevit.choose import choose
 from edgevit.data.batches import prepared
@@ -25,12 +25,14 @@ from edgevit.errors import DeviceError, ParityError
 from edgevit.judge import Score, judge, score
 from edgevit.machine.localdevice import LOCAL
 from edgevit.machine.wheels import board_requirements
+from edgevit.policies import FP32
 from edgevit.progress import Progress
 from edgevit.recipe import Budget, ExportSpec, ParityThresholds
 from edgevit.results import Accuracy, AccuracyDrop, Candidate, TestResult, Verdict
 from edgevit.runtimes import RUNTIMES, runtime_module
 from edgevit.subject import Subject, class_names, require_same_classes
 from edgevit.verify import describe_parity
+from edgevit.workshop import Artifact, Workshop
 
 PROBES = 32
 GOLDEN = 8
@@ -54,6 +56,14 @@ class Evidence:
     calibration_source: str
     judged: PictureSet | None = None
     tested: PictureSet | None = None
+    confirming: PictureSet | None = None
+
+    def judging_by(self, count: int, confirming: int) -> Evidence:
+        """The same, deciding by `count` pictures at most; of the rest, `confirming` may confirm what was chosen."""
+        if self.judged is None:
+            return self
+        rest = self.judged.subset(np.arange(min(count, len(self.judged)), len(self.judged)))
+        return replace(self, judged=_first(self.judged, count), confirming=_first(rest, confirming))
 
 
 @dataclass(frozen=True)
@@ -111,9 +121,7 @@ def assemble_bundle(
     threads: those that the device will use. Raises BudgetError when nothing fits, ParityError when fp32 itself
     says something else than its source, DeviceError when the device has no such runtime; then nothing is written.
     """
-    if spec.runtime not in device.runtimes:
-        raise DeviceError(f"Device '{device.name}' has no {spec.runtime}. It has: {', '.join(device.runtimes)}.")
-    requirements = board_requirements(spec.runtime, device.os.python, device.os.glibc, device.arch)
+    require_runtime(device, spec.runtime)
     with tempfile.TemporaryDirectory(prefix="edgevit-export-") as folder:
         shop = Workshop(
             subject, device, spec, thresholds, evidence.calibration, evidence.probes, Path(folder),
@@ -130,18 +138,43 @@ def assemble_bundle(
         if evidence.tested is not None:
             pair = [artifacts[0]] if shipped is artifacts[0] else [artifacts[0], shipped]
             tests = score(pair, shop, evidence.tested)
-        test = tests.get(shipped.precision)
+        test = tests.get(shipped.name)
         fp32_test = tests[FP32].accuracy if tests else None
         if test and test.drop and budget.max_drop is not None and test.drop.points > budget.max_drop:
-            excess = f"On the {test.drop.n:,} test pictures, unseen until now, {shipped.precision} loses"
+            excess = f"On the {test.drop.n:,} test pictures, unseen until now, {shipped.name} loses"
             sentence = f"{excess} {test.drop.points:.2f} points: more than the budget of {budget.max_drop:.2f}."
             verdict = verdict.model_copy(update={"within_budget": False, "sentences": (*verdict.sentences, sentence)})
-        progress.stage("Writing the bundle")
-        manifest = _manifest(shop, evidence, shipped, verdict, threads, _bundle_accuracy(subject, fp32_test, test))
-        golden = _golden(shipped, shop, evidence.tested or evidence.probes)
-        bundle = write_bundle(target, shipped.path, manifest, subject.preprocess, subject.labels, golden, requirements)
+        accuracy = _bundle_accuracy(subject, fp32_test, test)
+        bundle = bundle_artifact(shop, evidence, shipped, verdict, accuracy, threads, target)
     shipped_test = _test_result(test, evidence.tested, len(subject.labels)) if test and evidence.tested else None
     return Assembled(bundle, candidates, verdict, fp32_test, shipped_test, test.drop if test else None)
+
+
+def bundle_artifact(
+    shop: Workshop,
+    evidence: Evidence,
+    artifact: Artifact,
+    verdict: Verdict,
+    accuracy: BundleAccuracy,
+    threads: int,
+    target: Path,
+) -> Bundle:
+    """The artifact as a bundle at `target`, with the golden pictures that it is surest of.
+
+    Raises DeviceError when the device has no such runtime, InputError when `target` exists.
+    """
+    device = shop.device
+    require_runtime(device, artifact.runtime)
+    shop.progress.stage("Writing the bundle")
+    requirements = board_requirements(artifact.runtime, device.os.python, device.os.glibc, device.arch)
+    manifest = _manifest(shop, evidence, artifact, verdict, threads, accuracy)
+    golden = _golden(artifact, shop, evidence.tested or evidence.probes)
+    return write_bundle(target, artifact.path, manifest, artifact.preprocess, shop.subject.labels, golden, requirements)
+
+
+def require_runtime(device: Device, runtime: str) -> None:
+    if runtime not in device.runtimes:
+        raise DeviceError(f"Device '{device.name}' has no {runtime}. It has: {', '.join(device.runtimes)}.")
 
 
 def _first(pictures: PictureSet, count: int) -> PictureSet:
@@ -174,14 +207,14 @@ def _golden(shipped: Artifact, shop: Workshop, pool: PictureSet) -> Golden:
     logits = shop.logits(shipped, candidates)
     best_two = np.sort(logits, axis=1)[:, -2:]
     surest = np.argsort(best_two[:, 0] - best_two[:, -1], kind="stable")[:GOLDEN]
-    return Golden(prepared(candidates.subset(surest), shop.subject.preprocess), logits[surest])
+    return Golden(prepared(candidates.subset(surest), shipped.preprocess), logits[surest])
 
 
 def _manifest(
     shop: Workshop, evidence: Evidence, shipped: Artifact, verdict: Verdict, threads: int, accuracy: BundleAccuracy
 ) -> Manifest:
     subject, device = shop.subject, shop.device
-    is_calibrated = shipped.precision in ("int8-static", "mixed")
+    is_calibrated = shipped.policy.needs_calibration
     entry = "model" + RUNTIMES[shipped.runtime].suffix
     return Manifest(
         edgevit=__version__,
@@ -189,7 +222,7 @@ def _manifest(
         model=ModelInfo(
             name=subject.name,
             weights=subject.weights,
-            input_shape=subject.input_shape,
+            input_shape=shipped.input_shape,
             classes=len(subject.labels),
             parameters=subject.parameters,
             trained_on=subject.trained_on,
@@ -197,7 +230,7 @@ def _manifest(
         device=TargetInfo(
             name=device.name,
             arch=device.arch,
-            threads=threads,
+            threads=shipped.policy.threads or threads,
             measured_on=None if shop.is_foreign else describe_machine()["cpu"],
         ),
         precision=shipped.precision,
@@ -209,6 +242,9 @@ def _manifest(
         ),
         accuracy=accuracy,
         calibration=f"{len(shop.calibration)} pictures: {evidence.calibration_source}" if is_calibrated else None,
+        policy=shipped.policy,
+        rewrites=shipped.rewrites,
+        int8=shipped.int8,
         parity=shipped.parity,
         golden=GOLDEN_THRESHOLDS[FP32 if shipped.precision == FP32 else "int8"],
         verdict=verdict,

@@ -1,209 +1,223 @@
-"""Build: every artifact that is worth trying, each with the parity of every hop that led to it."""
+"""Build: artifacts by policies, each with the parity of every hop that led to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnxruntime.quantization import TensorsData
 
-from edgevit.choose import Kind
+from edgevit.board.preprocess import Preprocess
 from edgevit.data.batches import input_batches, predict_all
-from edgevit.data.pictures import PictureSet
-from edgevit.device import Device
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.diverge import EXACT_THRESHOLD_DB, INT8_THRESHOLD_DB, first_diverging_layer
 from edgevit.export.onnx import checked, export_onnx, write_onnx
-from edgevit.progress import Progress
+from edgevit.policies import FP32, default_policies, exact_policy, preset_for
+from edgevit.policy import Kind, Policy
+from edgevit.quantize.apply import Calibration, quantize
 from edgevit.quantize.calibration import activation_ranges
-from edgevit.quantize.dynamic import quantize_dynamic
 from edgevit.quantize.nodes import QuantizableNodes, model_kind, quantizable_nodes
-from edgevit.quantize.static import quantize_static
-from edgevit.quantize.weight_only import store_weights_as_int8
-from edgevit.recipe import ExportSpec, ParityThresholds
 from edgevit.results import Parity
-from edgevit.rewrite.class_token import compute_last_block_for_class_token
-from edgevit.runtimes import open_session
-from edgevit.subject import Subject
+from edgevit.rewrite import EXACT
+from edgevit.rewrite.form import reformed
+from edgevit.rewrite.uint8_input import take_uint8_pixels
 from edgevit.verify import measure_parity
+from edgevit.workshop import Artifact, Logits, Workshop
 
-FP32, DYNAMIC, STATIC, MIXED = "fp32", "int8-dynamic", "int8-static", "mixed"
-# Folds the weights' DequantizeLinear into float weights when the session is made, not at every inference
-# (MobileViT-S: 50.4 ms without, 38.7 ms with it). Nothing else in a dynamic graph is a Q/DQ pair.
-FOLD_WEIGHTS = {"session.disable_quant_qdq": "1"}
-# An x86 without VNNI saturates U8S8 sums, an ARM does not: what is meant for ARM is judged by U8U8 here.
-EXACT_INTEGER_SUMS = {"session.x64quantprecision": "1"}
-# Nothing is timed in this process: on a busy machine threads that spin while they wait take many times as long.
-YIELD_WHEN_IDLE = {"session.intra_op.allow_spinning": "0"}
-EVERY_CORE = 0
 RANDOM_COSINE = 0.8
-
-Logits = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """`session`: what the runtime is configured with on the device. `failed`: why there is no file to ship."""
-
-    precision: str
-    runtime: str
-    path: Path
-    session: dict[str, str] = field(default_factory=dict)
-    parity: tuple[Parity, ...] = ()
-    failed: str | None = None
+FORM = {"image_size", "rewrites", "tokens", "input_type", "runtime"}
+KEPT_FORMS = 6  # in memory; a search goes through many, of 20 MB each
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """What artifacts are made and judged with.
+class Form:
+    """The fp32 graph in one form: a size, rewrites, tokens. `logits`: its own, on the probes."""
 
-    probes: real pictures on which neighbouring hops are compared.
-    is_foreign: the device has another architecture than this machine.
-    """
-
-    subject: Subject
-    device: Device
-    spec: ExportSpec
-    thresholds: ParityThresholds
-    calibration: PictureSet
-    probes: PictureSet
-    folder: Path
-    is_foreign: bool
-    progress: Progress
-
-    def logits(self, artifact: Artifact, pictures: PictureSet) -> Logits:
-        """(N, classes) as the artifact gives them here, as nearly as this machine can to how the device will."""
-        config = dict(artifact.session)
-        if artifact.runtime == "onnxruntime":
-            config |= {**YIELD_WHEN_IDLE, **(EXACT_INTEGER_SUMS if self.is_foreign else {})}
-        session = open_session(artifact.path, artifact.runtime, EVERY_CORE, config)
-        try:
-            return predict_all(session.run, pictures, self.subject.preprocess, progress=self.progress.update)
-        finally:
-            session.close()
+    graph: onnx.ModelProto
+    artifact: Artifact
+    logits: Logits
 
 
 def build_artifacts(shop: Workshop) -> tuple[tuple[Artifact, ...], Kind]:
-    """fp32 first, then what `spec.precision` asks for, and the kind of model that it is.
+    """fp32 first, then what `spec.precision` asks for, and the kind of model; fp32 that fails its parity is alone.
 
-    An INT8 artifact that cannot be built is there with its reason; when fp32 fails its parity, it is alone.
+    An INT8 artifact that cannot be built is there with its reason.
     Raises InputError for a precision that the runtime or the model does not have, EdgevitError when nothing is built.
     """
     if shop.spec.runtime == "torchscript":
         return (_torchscript(shop),), "transformer"
-    fp32, graph = _fp32(shop)
-    kind = model_kind(graph)
-    if not all(parity.passed for parity in fp32.parity):
-        return (fp32,), kind
-    nodes = quantizable_nodes(graph)
-    wanted = _precisions(shop, nodes)
-    reference = shop.logits(fp32, shop.probes)
-    quantized = _quantizer(graph, nodes, shop)
-    return (fp32, *(_int8(precision, quantized, fp32, reference, nodes, shop) for precision in wanted)), kind
+    builder = Builder(shop)
+    common = exact_policy(shop.spec.runtime)
+    fp32 = builder.build(FP32, common)
+    if not fp32.is_sound:
+        return (fp32,), builder.kind()
+    policies = default_policies(builder.nodes(common), shop.spec, shop.subject.name, shop.device.cpu.isa)
+    others = (builder.build(name, policy) for name, policy in policies.items() if name != FP32)
+    return (fp32, *others), builder.kind()
 
 
-def _fp32(shop: Workshop) -> tuple[Artifact, onnx.ModelProto]:
-    """The rewritten fp32 graph, as an artifact and as a graph."""
-    subject = shop.subject
-    shop.progress.stage("Exporting to ONNX")
-    hops: list[Parity] = []
+class Builder:
+    """Builds one artifact after the other; keeps what they share: exported and rewritten graphs, calibrated ranges."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._exported: dict[int | None, Form] = {}
+        self._forms: dict[str, Form] = {}
+        self._made = 0
+        self._ranges: dict[str, TensorsData] = {}
+
+    def nodes(self, policy: Policy) -> QuantizableNodes:
+        """What INT8 is offered to in the policy's form of the graph."""
+        return quantizable_nodes(self.form(policy).graph)
+
+    def kind(self) -> Kind:
+        return model_kind(self.form(exact_policy("onnxruntime")).graph)
+
+    def build(self, name: str, policy: Policy) -> Artifact:
+        """The artifact, or, when INT8 fails, one that says why.
+
+        Raises InputError for what the user can mend, EdgevitError when the fp32 graph cannot be made.
+        """
+        shop, form = self._shop, self.form(policy)
+        artifact = replace(form.artifact, name=name, policy=policy, session=dict(policy.session))
+        if policy.precision == FP32 or not artifact.is_sound:
+            return artifact
+        shop.progress.stage(f"Quantizing: {name}")
+        artifact = replace(artifact, path=shop.folder / f"{name}.onnx")
+        try:
+            preset = preset_for(policy.runtime, shop.device.quantization)
+            quantized = quantize(form.graph, policy, preset, self.calibration(policy))
+            write_onnx(quantized.graph, artifact.path)
+            session = {**quantized.session, **policy.session}
+            artifact = replace(artifact, session=session, int8=quantized.int8)
+        except InputError:  # no picture to calibrate on, or no place to write to: it is not this artifact's fault
+            raise
+        except EdgevitError as error:
+            return replace(artifact, failed=str(error), parity=())
+        try:
+            logits = shop.logits(artifact, shop.probes)
+        except EdgevitError as error:  # a file that the runtime does not take is an InputError elsewhere
+            return replace(artifact, failed=str(error), parity=())
+        hop = measure_parity(f"fp32 -> {name}", form.logits, logits, *_approximate_thresholds(shop))
+        return replace(
+            artifact, parity=(*artifact.parity, _located(hop, form.artifact, artifact, INT8_THRESHOLD_DB, shop))
+        )
+
+    def form(self, policy: Policy) -> Form:
+        key = _form_key(policy)
+        if key not in self._forms:
+            exported, exact = self.exported(policy), _exact_part(policy)
+            base = exported if policy == exact else self.form(exact)
+            self._shop.progress.stage("Rewriting")
+            self._made += 1
+            name = f"form-{self._made}"
+            if policy == exact:
+                self._forms[key] = _rewritten(exported, policy, name, self._shop)
+            else:
+                self._forms[key] = _approximated(exported, base, policy, name, self._shop)
+            while len(self._forms) > KEPT_FORMS:
+                self._forms.pop(next(iter(self._forms)))
+        self._forms[key] = self._forms.pop(key)  # the one used last is the last to go
+        return self._forms[key]
+
+    def exported(self, policy: Policy) -> Form:
+        if policy.image_size not in self._exported:
+            self._shop.progress.stage("Exporting to ONNX")
+            self._exported[policy.image_size] = _exported(policy, self._shop)
+        return self._exported[policy.image_size]
+
+    def calibration(self, policy: Policy) -> Calibration:
+        """Ranges are found once for a graph, of all tensors that static INT8 may be asked for in it."""
+        shop, preprocess = self._shop, self.form(policy).artifact.preprocess
+
+        def batches() -> Iterator[NDArray[np.float32]]:
+            return input_batches(shop.calibration, preprocess, 1, policy.input_type)
+
+        key = policy.model_dump_json(include={*FORM, "calibrator", "smooth_alpha", "equalize"})
+
+        def ranges(graph: onnx.ModelProto) -> TensorsData:
+            if key not in self._ranges:
+                shop.progress.stage("Calibrating")
+                total, nodes = len(shop.calibration), quantizable_nodes(graph)
+                self._ranges[key] = activation_ranges(
+                    graph,
+                    batches(),
+                    (*nodes.linear, *nodes.conv, *nodes.silu, *nodes.attention, *nodes.residual, *nodes.passing),
+                    policy.calibrator,
+                    lambda done: shop.progress.update(done, total),
+                )
+            return self._ranges[key]
+
+        return Calibration(batches, ranges)
+
+
+def _form_key(policy: Policy) -> str:
+    return policy.model_dump_json(include=FORM)
+
+
+def _exact_part(policy: Policy) -> Policy:
+    """What of the policy's form computes the same as the exported graph."""
+    rewrites = tuple(name for name in policy.rewrites if name in EXACT)
+    return Policy(image_size=policy.image_size, rewrites=rewrites, runtime=policy.runtime)
+
+
+def _exported(policy: Policy, shop: Workshop) -> Form:
+    """The graph as the exporter leaves it, or as it was given, and whether it says what torch says."""
+    subject = shop.subject if policy.image_size is None else shop.subject.resized(policy.image_size)
+    name = f"exported-{subject.preprocess.height}"
+    hops: tuple[Parity, ...] = ()
     if subject.graph is not None:
-        graph = subject.graph
+        graph, torch_logits = subject.graph, None
     else:
         from edgevit.train.evaluate import torch_run
 
         assert subject.model is not None
         torch_logits = predict_all(torch_run(subject.model), shop.probes, subject.preprocess)
         graph = export_onnx(subject.model, subject.input_shape, shop.spec.opset, shop.spec.dynamic_batch)
-    exported = Artifact(FP32, "onnxruntime", write_onnx(graph, shop.folder / "exported.onnx"))
-    logits = shop.logits(exported, shop.probes)
-    if subject.graph is None:
-        hops.append(_exact_parity("torch -> onnx", torch_logits, logits, shop))
-
-    shop.progress.stage("Rewriting")
-    rewritten = checked(compute_last_block_for_class_token(graph))
-    fp32 = Artifact(FP32, "onnxruntime", write_onnx(rewritten, shop.folder / "fp32.onnx"))
-    hop = _exact_parity("onnx -> rewritten", logits, shop.logits(fp32, shop.probes), shop)
-    hops.append(_located(hop, exported, fp32, EXACT_THRESHOLD_DB, shop))
-    return replace(fp32, parity=tuple(hops)), rewritten
+    artifact = _fp32_artifact(name, graph, subject.preprocess, policy, shop)
+    logits = shop.logits(artifact, shop.probes)
+    if torch_logits is not None:
+        hops = (_exact_parity("torch -> onnx", torch_logits, logits, shop),)
+    return Form(graph, replace(artifact, parity=hops), logits)
 
 
-def _precisions(shop: Workshop, nodes: QuantizableNodes) -> tuple[str, ...]:
-    possible = {
-        DYNAMIC: bool(nodes.linear),
-        STATIC: bool(nodes.linear or nodes.conv),
-        MIXED: bool(nodes.linear and nodes.conv),
-    }
-    if shop.spec.precision == "auto":
-        return tuple(precision for precision, is_possible in possible.items() if is_possible)
-    if shop.spec.precision == FP32:
-        return ()
-    if not possible[shop.spec.precision]:
-        kinds = {DYNAMIC: "linear layers", STATIC: "linear layers or convolutions"}.get(
-            shop.spec.precision, "pair of linear layers and convolutions"
-        )
-        raise InputError(f"'{shop.subject.name}' has no {kinds} for --precision {shop.spec.precision}. Take another.")
-    return (shop.spec.precision,)
+def _rewritten(exported: Form, policy: Policy, name: str, shop: Workshop) -> Form:
+    """By exact rewrites only: what comes out is held to the exact thresholds."""
+    graph, applied = reformed(exported.graph, policy)
+    graph = checked(graph)
+    artifact = _fp32_artifact(name, graph, exported.artifact.preprocess, policy, shop)
+    logits = shop.logits(artifact, shop.probes)
+    hop = _exact_parity("onnx -> rewritten", exported.logits, logits, shop)
+    hop = _located(hop, exported.artifact, artifact, EXACT_THRESHOLD_DB, shop)
+    artifact = replace(artifact, parity=(*exported.artifact.parity, hop), rewrites=applied)
+    return Form(graph, replace(artifact, exported=exported.artifact.path), logits)
 
 
-def _quantizer(graph: onnx.ModelProto, nodes: QuantizableNodes, shop: Workshop) -> Callable[[str], onnx.ModelProto]:
-    """precision -> the quantized graph. Calibration runs once, when a precision first needs it."""
-    preset = shop.device.quantization
-    static_nodes = (*nodes.linear, *nodes.conv, *nodes.silu)
-    known: list[object] = []
-
-    def ranges() -> object:
-        if not known:
-            shop.progress.stage("Calibrating")
-            total = len(shop.calibration)
-            batches = input_batches(shop.calibration, shop.subject.preprocess, 1)
-            known.append(
-                activation_ranges(
-                    graph, batches, static_nodes, shop.spec.calibrator, lambda done: shop.progress.update(done, total)
-                )
-            )
-        return known[0]
-
-    def quantized(precision: str) -> onnx.ModelProto:
-        if precision == STATIC:
-            return quantize_static(graph, static_nodes, ranges(), preset)
-        if precision == MIXED:
-            convolutional = quantize_static(graph, (*nodes.conv, *nodes.silu), ranges(), preset)
-            return quantize_dynamic(convolutional, nodes.linear, preset)
-        return store_weights_as_int8(quantize_dynamic(graph, nodes.linear, preset), nodes.conv)
-
-    return quantized
+def _approximated(exported: Form, exact: Form, policy: Policy, name: str, shop: Workshop) -> Form:
+    """By approximations, fewer tokens or another input too: compared with the exact form; accuracy judges it later."""
+    preprocess = exported.artifact.preprocess
+    graph, applied = reformed(exported.graph, policy)
+    if policy.input_type == "uint8":
+        graph = take_uint8_pixels(graph, preprocess.mean, preprocess.std)
+    graph = checked(graph)
+    artifact = _fp32_artifact(name, graph, preprocess, policy, shop)
+    logits = shop.logits(artifact, shop.probes)
+    hop = measure_parity("rewritten -> approximated", exact.logits, logits, *_approximate_thresholds(shop))
+    artifact = replace(artifact, parity=(*exact.artifact.parity, hop), rewrites=applied)
+    return Form(graph, replace(artifact, exported=exported.artifact.path), logits)
 
 
-def _int8(
-    precision: str,
-    quantized: Callable[[str], onnx.ModelProto],
-    fp32: Artifact,
-    reference: Logits,
-    nodes: QuantizableNodes,
-    shop: Workshop,
+def _fp32_artifact(
+    name: str, graph: onnx.ModelProto, preprocess: Preprocess, policy: Policy, shop: Workshop
 ) -> Artifact:
-    shop.progress.stage(f"Quantizing: {precision}")
-    session = FOLD_WEIGHTS if precision == DYNAMIC and nodes.conv else {}
-    artifact = Artifact(precision, "onnxruntime", shop.folder / f"{precision}.onnx", session)
-    try:
-        write_onnx(quantized(precision), artifact.path)
-    except InputError:  # no picture to calibrate on, or no place to write to: it is not this artifact's fault
-        raise
-    except EdgevitError as error:
-        return replace(artifact, failed=str(error))
-    try:
-        logits = shop.logits(artifact, shop.probes)
-    except EdgevitError as error:  # a file that the runtime does not take is an InputError elsewhere
-        return replace(artifact, failed=str(error))
-    hop = measure_parity(f"fp32 -> {precision}", reference, logits, *_int8_thresholds(shop))
-    return replace(artifact, parity=(*fp32.parity, _located(hop, fp32, artifact, INT8_THRESHOLD_DB, shop)))
+    path = write_onnx(graph, shop.folder / f"{name}.onnx")
+    return Artifact(name, Policy(runtime=policy.runtime), path, preprocess, session={})
 
 
-def _int8_thresholds(shop: Workshop) -> tuple[float, float]:
+def _approximate_thresholds(shop: Workshop) -> tuple[float, float]:
     """Cosine and top-1 agreement. Random weights have no classes to agree on, and pass rounding on from layer to layer
     that trained ones would not: only a broken artifact falls below RANDOM_COSINE.
     """
@@ -222,7 +236,8 @@ def _torchscript(shop: Workshop) -> Artifact:
     if subject.model is None:
         raise InputError(f"'{subject.name}' is an ONNX file, and --runtime torchscript needs a checkpoint or a model.")
     shop.progress.stage("Exporting to TorchScript")
-    artifact = Artifact(FP32, "torchscript", export_torchscript(subject.model, subject.input_shape, path))
+    export_torchscript(subject.model, subject.input_shape, path)
+    artifact = Artifact(FP32, Policy(runtime="torchscript"), path, subject.preprocess, session={})
     reference = predict_all(torch_run(subject.model), shop.probes, subject.preprocess)
     hop = _exact_parity("torch -> torchscript", reference, shop.logits(artifact, shop.probes), shop)
     return replace(artifact, parity=(hop,))
@@ -237,6 +252,6 @@ def _located(hop: Parity, reference: Artifact, candidate: Artifact, threshold_db
     """The same parity, with the first diverging layer when it failed."""
     if hop.passed:
         return hop
-    pixels = next(input_batches(shop.probes, shop.subject.preprocess, 4))
+    pixels = next(input_batches(shop.probes, reference.preprocess, 4))
     layer = first_diverging_layer(reference.path, candidate.path, pixels, threshold_db)
     return hop.model_copy(update={"first_diverging_layer": layer})

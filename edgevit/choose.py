@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from edgevit import wording
 from edgevit.device import QuantizationPreset
 from edgevit.errors import BudgetError, EdgevitError, ParityError
+from edgevit.policy import Kind
 from edgevit.recipe import Budget
-from edgevit.results import Candidate, Verdict
+from edgevit.results import Candidate, CostEstimate, Verdict
 from edgevit.verify import describe_parity
 from edgevit.wording import FP32
-
-Kind = Literal["transformer", "hybrid", "cnn"]
-
 
 # Convolutions gain from INT8 only when their activations' ranges are known beforehand: ONNX Runtime's dynamic
 # ConvInteger is slower than float. A transformer is nearly all MatMul, where dynamic INT8 is the more accurate.
@@ -57,8 +54,9 @@ def choose(
 
     A candidate counts when it was built, its every hop passed parity and it keeps the budget's limits, accuracy by
     the estimate of its drop. Of these the fastest measured one is shipped; where the interleaved ratio cannot tell two
-    apart, the one nearer to fp32. With measured_here False (a board of another architecture) latencies are ignored
-    and the preset decides: its precision, for 'auto' what suits the `kind` of model, fp32 when that one fell out.
+    apart, the one nearer to fp32. With measured_here False (a board of another architecture) latencies are ignored:
+    the estimated instructions decide, fp32 unless another takes surely fewer; without estimates the preset does: its
+    precision, for 'auto' what suits the `kind` of model, fp32 when that one fell out.
     asked: the one precision that the user wants; fp32 is then there to be compared with, and is not shipped.
     A limit that could not be checked never excludes: within_budget is None then, and a sentence names the limit.
 
@@ -66,7 +64,7 @@ def choose(
     EdgevitError, when no candidate was both built and verified.
     """
     assert candidates, "choose() was called without a candidate"
-    names = wording.names_of(candidates)
+    names = [candidate.name for candidate in candidates]
     defects = [_defect(candidate) for candidate in candidates]
     is_wanted = [asked in (None, candidate.precision) for candidate in candidates]
     usable = [i for i, defect in enumerate(defects) if not defect and is_wanted[i]]
@@ -81,7 +79,13 @@ def choose(
 
     timed = [i for i in fitting if candidates[i].latency_ms] if measured_here else []
     fp32 = next((c for c in candidates if c.precision == FP32), None)
-    winner = _fastest(candidates, timed, fp32) if timed else _preset_choice(candidates, fitting, preset, kind)
+    estimated = [] if measured_here else [i for i in fitting if candidates[i].estimate]
+    if timed:
+        winner = _fastest(candidates, timed, fp32)
+    elif estimated:
+        winner = _cheapest(candidates, estimated)
+    else:
+        winner = _preset_choice(candidates, fitting, preset, kind)
 
     def why(i: int) -> str:
         if i == winner:
@@ -93,6 +97,8 @@ def choose(
         if i not in fitting:
             return wording.not_shipped(names[i], defects[i] or "; ".join(excess.words for excess in excesses[i]))
         if not timed:
+            if estimated:
+                return wording.outweighed(names[i], candidates[i], names[winner], candidates[winner])
             return wording.ranked_after(names[i], names[winner])
         ratio = candidates[i].vs_fp32 if candidates[winner] is fp32 else None
         return wording.outrun(names[i], candidates[i], names[winner], candidates[winner], ratio)
@@ -100,12 +106,15 @@ def choose(
     judged = tuple(c.model_copy(update={"shipped": i == winner, "why": why(i)}) for i, c in enumerate(candidates))
     unchecked = wording.unchecked(names[winner], judged[winner], budget, bool(timed))
     caveats = wording.caveats(names[winner], judged[winner], budget, preset, bool(timed))
+    if estimated and winner in estimated:
+        caveats = (*wording.what_int8_saves(candidates, estimated), *caveats)
     others = [c.why for c in judged if not c.shipped]
+    steps = wording.steps(judged[winner], fp32)
     verdict = Verdict(
-        shipped=judged[winner].precision,
+        shipped=judged[winner].name,
         budget=budget,
         within_budget=None if unchecked else True,
-        sentences=(judged[winner].why, *others, *caveats, *unchecked),
+        sentences=(judged[winner].why, *steps, *others, *caveats, *unchecked),
     )
     return judged, verdict
 
@@ -149,6 +158,21 @@ def _fastest(candidates: Sequence[Candidate], timed: Sequence[int], fp32: Candid
     first = max(timed, key=lambda i: speeds[i].estimate)
     tied = [i for i in timed if i == first or not _is_beyond_chance(speeds[first], speeds[i])]
     return min(tied, key=lambda i: _distance_from_fp32(candidates[i]))
+
+
+def _cheapest(candidates: Sequence[Candidate], estimated: Sequence[int]) -> int:
+    """The fewest estimated instructions; fp32 when it is nearer to that than the estimate's own error."""
+    cost = {i: candidates[i].estimate for i in estimated}
+    first = min(estimated, key=lambda i: _million(cost[i]))
+    fp32 = next((i for i in estimated if candidates[i].precision == FP32), first)
+    best = cost[first]
+    assert best is not None
+    return fp32 if _million(cost[fp32]) <= _million(best) * (1 + best.relative_error) else first
+
+
+def _million(estimate: CostEstimate | None) -> float:
+    assert estimate is not None
+    return estimate.million_instructions
 
 
 def _speed(candidate: Candidate, fp32: Candidate | None) -> Speed:

@@ -101,6 +101,6 @@ def _run_session(
 ) -> NDArray[np.float32]:
     session = open_session(path, runtime, 0, config)
     try:
-        return predict_all(session.run, pictures, preprocess, progress=progress.update)
+        return predict_all(session.run, pictures, preprocess, progress=progress.update, input_type=session.input_type)
     finally:
         session.close()

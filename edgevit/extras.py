@@ -8,6 +8,7 @@ from edgevit.errors import MissingExtraError
 
 EXTRAS = {
     "train": ("torch", "torchvision", "timm", "accelerate", "sklearn", "matplotlib", "safetensors", "jinja2"),
+    "tune": ("optuna", "sklearn"),
     "export": ("onnx", "onnxsim", "onnxscript"),
 }
 

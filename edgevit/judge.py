@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgevit.accuracy import is_correct, paired_drop, top1
 from edgevit.bench.interleave import ArtifactRun, Interleaved, measure_interleaved
 from edgevit.bench.ratios import ratio
 from edgevit.board.stats import summarize
-from edgevit.build import FP32, Artifact, Logits, Workshop
+from edgevit.cost.cores import costs_for
+from edgevit.cost.estimate import cost_of
 from edgevit.data.pictures import PictureSet
-from edgevit.results import Accuracy, AccuracyDrop, Candidate, Latency
+from edgevit.policies import FP32
+from edgevit.results import Accuracy, AccuracyDrop, Candidate, CostEstimate, Latency
 from edgevit.units import MIB
+from edgevit.workshop import Artifact, Logits, Workshop
+
+EXPORTED = "exported"
 
 
 @dataclass(frozen=True)
@@ -31,46 +36,69 @@ def judge(
     pictures: labelled ones that the choice may see; None where accuracy cannot be measured. threads: the device's.
     Latency is measured only when the device has this machine's architecture, all artifacts taking turns.
     """
-    sound = [artifact for artifact in artifacts if not artifact.failed and all(hop.passed for hop in artifact.parity)]
+    sound = [artifact for artifact in artifacts if artifact.is_sound]
     scores = score(sound, shop, pictures) if pictures is not None else {}
     timings = {} if shop.is_foreign else _timings(sound, shop, threads)
-    return tuple(_candidate(artifact, scores, timings) for artifact in artifacts)
+    estimates = _estimates(sound, shop) if shop.is_foreign else {}
+    return tuple(_candidate(artifact, scores, timings, estimates) for artifact in artifacts)
 
 
 def score(artifacts: list[Artifact], shop: Workshop, pictures: PictureSet) -> dict[str, Score]:
-    """By precision: accuracy on `pictures`, and the drop from fp32 on the same pictures, paired."""
+    """By the artifacts' names: accuracy on `pictures`, and the drop from fp32 on the same pictures, paired."""
     scores: dict[str, Score] = {}
     for artifact in artifacts:
-        shop.progress.stage(f"Accuracy of {artifact.precision}")
+        shop.progress.stage(f"Accuracy of {artifact.name}")
         logits = shop.logits(artifact, pictures)
         correct = is_correct(logits, pictures.labels)
         reference = scores.get(FP32)
         drop = paired_drop(is_correct(reference.logits, pictures.labels), correct) if reference else None
-        scores[artifact.precision] = Score(logits, top1(logits, pictures.labels), drop)
+        scores[artifact.name] = Score(logits, top1(logits, pictures.labels), drop)
     return scores
 
 
 def _timings(artifacts: list[Artifact], shop: Workshop, threads: int) -> dict[str, Interleaved]:
     shop.progress.stage("Measuring latency, taking turns")
+    fp32 = next((artifact for artifact in artifacts if artifact.name == FP32), None)
+    if fp32 and fp32.exported and fp32.rewrites:  # what the rewrites bought
+        artifacts = [*artifacts, replace(fp32, name=EXPORTED, path=fp32.exported)]
     runs = {
-        artifact.precision: ArtifactRun(
-            artifact.path, artifact.runtime, threads, shop.subject.input_shape, artifact.session
+        artifact.name: ArtifactRun(
+            artifact.path, artifact.runtime, artifact.policy.threads or threads, artifact.input_shape, artifact.session
         )
         for artifact in artifacts
     }
     return measure_interleaved(runs, on_round=lambda done: shop.progress.update(done, 0))
 
 
-def _candidate(artifact: Artifact, scores: dict[str, Score], timings: dict[str, Interleaved]) -> Candidate:
-    timing, reference = timings.get(artifact.precision), timings.get(FP32)
-    mine = scores.get(artifact.precision)
+def _estimates(artifacts: list[Artifact], shop: Workshop) -> dict[str, CostEstimate]:
+    """What each costs on the device's core, as far as that core is known and the runtime is the one it was made for."""
+    core = costs_for(shop.device)
+    if core is None:
+        return {}
+    shop.progress.stage(f"Estimating the cost on {core.name}")
+    return {artifact.name: cost_of(artifact.path, core) for artifact in artifacts if artifact.runtime == "onnxruntime"}
+
+
+def _candidate(
+    artifact: Artifact, scores: dict[str, Score], timings: dict[str, Interleaved], estimates: dict[str, CostEstimate]
+) -> Candidate:
+    timing, reference, exported = timings.get(artifact.name), timings.get(FP32), timings.get(EXPORTED)
+    mine = scores.get(artifact.name)
     failed = artifact.failed or (timing.failed if timing else None)
     is_timed = timing is not None and not timing.failed
-    has_reference = is_timed and artifact.precision != FP32 and reference is not None and not reference.failed
+    has_reference = is_timed and artifact.name != FP32 and reference is not None and not reference.failed
     has_rounds = timing is not None and len(timing.blocks) > 1  # one round of a very slow model gives no interval
     return Candidate(
+        name=artifact.name,
         precision=artifact.precision,
         runtime=artifact.runtime,
+        policy=artifact.policy,
+        rewrites=artifact.rewrites,
+        int8=artifact.int8,
+        vs_exported=ratio(exported.blocks, timing.blocks)
+        if timing and exported and is_timed and has_rounds and not exported.failed
+        else None,
+        estimate=estimates.get(artifact.name),
         size_mib=artifact.path.stat().st_size / MIB if artifact.path.exists() else 0.0,
         latency_ms=Latency(**summarize(timing.samples_ms)) if timing and is_timed else None,
         samples_ms=timing.samples_ms if timing and is_timed else (),

@@ -101,7 +101,7 @@ def finetune_checkpoint(recipe: Recipe, target: Path, offline: bool, progress: P
 
 def _write_run(work: Path, recipe: Recipe, metrics: RunMetrics, assembled: Assembled) -> None:
     write_text(work / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    hops = {c.precision: [hop.model_dump(mode="json") for hop in c.parity] for c in assembled.candidates}
+    hops = {c.name: [hop.model_dump(mode="json") for hop in c.parity] for c in assembled.candidates}
     write_json(work / "parity.json", hops)
     write_json(work / METRICS, metrics)
     write_text(work / PAGE, render(metrics))

@@ -9,8 +9,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from edgevit.schema import Record
 
 Precision = Literal["auto", "fp32", "int8-dynamic", "int8-static", "mixed"]
-RuntimeName = Literal["onnxruntime", "torchscript"]
-Calibrator = Literal["minmax", "percentile", "entropy"]
+RuntimeName = Literal["onnxruntime", "openvino", "torchscript"]
+Calibrator = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from edgevit.policy import Policy
 from edgevit.recipe import Budget
 from edgevit.schema import SCHEMA_VERSION, Record, SchemaVersion
 
@@ -126,19 +127,39 @@ class BenchReport(Record):
     samples_ms: tuple[float, ...]
 
 
+class CostEstimate(Record):
+    """Instructions of one inference on one core of a kind that is not at hand, in millions. Never a latency.
+
+    relative_error: the largest that the model of the core made on whole graphs that were counted.
+    """
+
+    core: str
+    million_instructions: float = Field(gt=0)
+    relative_error: float = Field(ge=0)
+
+
 class Candidate(Record):
     """One artifact that was tried. `latency_ms` is None where the target could not be measured.
 
-    `vs_fp32`: the fp32 candidate's latency over this one's, interleaved; above 1 this one is faster.
+    `name` is its own among the candidates. `rewrites`: those that changed its graph. estimate: where nothing could be
+    measured and the target's core is known. `vs_fp32`: the fp32 candidate's latency over this one's, interleaved; above
+    1 this one is faster. vs_exported: the same for the graph as the exporter left it. int8: by kind of operator, how
+    many compute in INT8, and of how many.
     `why`: one sentence, why it was shipped or not.
     """
 
+    name: str
     precision: str
     runtime: str
+    policy: Policy = Policy()
+    rewrites: tuple[str, ...] = ()
     size_mib: float
     latency_ms: Latency | None = None
+    estimate: CostEstimate | None = None
     samples_ms: tuple[float, ...] = ()
     vs_fp32: LatencyRatio | None = None
+    vs_exported: LatencyRatio | None = None
+    int8: dict[str, tuple[int, int]] = {}
     accuracy: Accuracy | None = None
     drop: AccuracyDrop | None = None
     parity: tuple[Parity, ...] = ()
@@ -148,7 +169,7 @@ class Candidate(Record):
 
 
 class Verdict(Record):
-    """`shipped`: the precision that went into the bundle; `sentences`: what was tried and what lost, and why, in words.
+    """`shipped`: name of the candidate in the bundle; `sentences`: what was tried and what lost, and why, in words.
 
     within_budget is None when a limit was asked for that could not be checked (a sentence says which).
     """

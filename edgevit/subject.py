@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +35,32 @@ class Subject:
     parameters: int | None = None
     trained_on: DataSpec | None = None
 
+    def resized(self, side: int) -> Subject:
+        """The same weights for pictures of side x side pixels; position embeddings are interpolated.
+
+        The crop takes the same share of the picture. Raises InputError for a graph, whose size is fixed, and for a size
+        that the model does not take.
+        """
+        from edgevit.models.resize import resize_model
+
+        if self.model is None:
+            raise InputError(f"'{self.name}' is an ONNX file of {self.preprocess.height} px, which cannot be resized.")
+        resize = self.preprocess.resize
+        share = resize and math.floor(resize * side / self.preprocess.height)
+        preprocess = dataclasses.replace(self.preprocess, height=side, width=side, resize=share)
+        return dataclasses.replace(self, model=resize_model(self.model, side), preprocess=preprocess)
+
+    def fingerprint(self) -> str:
+        """sha256 of the weights, or of the graph: two subjects with the same are the same function."""
+        digest = hashlib.sha256()
+        if self.graph is not None:
+            digest.update(self.graph.SerializeToString())
+        elif self.model is not None:
+            for name, tensor in sorted(self.model.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
         return 1, self.preprocess.channels, self.preprocess.height, self.preprocess.width
@@ -51,7 +80,7 @@ def open_subject(
     if path.suffix == ".onnx":
         return _from_onnx(path)
     if is_bundle(path):
-        raise InputError(f"{target}: is a bundle already. Export the checkpoint or the model that it was made from.")
+        raise InputError(f"{target}: is a bundle already. Name the checkpoint or the model that it was made from.")
     if is_file or path.exists():
         return from_checkpoint(path)
     return _from_name(spec.model_copy(update={"name": target}), classes, offline, seed)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from edgevit.device import QuantizationPreset
 from edgevit.recipe import Budget
-from edgevit.results import AccuracyDrop, Candidate, LatencyRatio
+from edgevit.results import AccuracyDrop, Candidate, CostEstimate, LatencyRatio
 from edgevit.units import format_mib, format_ms
 from edgevit.verify import describe_parity
 
 FP32 = "fp32"
-
-
-def names_of(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """'int8-static', or 'int8-static (torchscript)' where a precision was tried on several runtimes."""
-    count = Counter(candidate.precision for candidate in candidates)
-    return tuple(c.precision if count[c.precision] == 1 else f"{c.precision} ({c.runtime})" for c in candidates)
 
 
 def shipped(
@@ -35,12 +28,55 @@ def shipped(
     return f"{name} was shipped: {_joined(latency, accuracy, size)}."
 
 
+def steps(winner: Candidate, fp32: Candidate | None) -> tuple[str, ...]:
+    """What the rewrites bought, and what computes in INT8; nothing about a step that was not taken."""
+    found = []
+    if winner.rewrites:
+        bought = ""
+        if fp32 and fp32.vs_exported:
+            times, interval = _times(fp32.vs_exported)
+            bought = f": fp32 is {times} as before ({interval})"
+            if not fp32.vs_exported.is_real:
+                bought = f": fp32 is no faster for it beyond chance ({times}, {interval})"
+        found.append(f"The graph was rewritten ({', '.join(winner.rewrites)}){bought}.")
+    if winner.precision != FP32 and winner.int8:
+        found.append(f"In INT8: {int8_words(winner)}. LayerNorm, Softmax and GELU stay in float, where they are exact.")
+    return tuple(found)
+
+
 def not_shipped(name: str, reason: str) -> str:
     return f"{name} was not shipped: {reason}."
 
 
 def not_asked_for(name: str, asked: str) -> str:
     return f"{name} was not shipped: --precision {asked} was asked for; it is here to be compared with."
+
+
+def outweighed(name: str, loser: Candidate, winner_name: str, winner: Candidate) -> str:
+    """Why a candidate lost where nothing was measured and instructions were estimated."""
+    if not loser.estimate or not winner.estimate:
+        return not_shipped(name, "its instructions could not be estimated")
+    ours, theirs = loser.estimate, winner.estimate
+    words = f"an estimated {million_instructions(ours)} against {million_instructions(theirs)} for {winner_name}"
+    if ours.million_instructions < theirs.million_instructions:
+        words += f", which is less than the estimate's error of {theirs.relative_error:.0%}"
+    return not_shipped(name, words)
+
+
+def what_int8_saves(candidates: Sequence[Candidate], estimated: Sequence[int]) -> tuple[str, ...]:
+    """What INT8 is worth on this core, by the best of the candidates that use it."""
+    fp32 = next((candidates[i].estimate for i in estimated if candidates[i].precision == FP32), None)
+    others = [c for c in (candidates[i] for i in estimated) if c.precision != FP32]
+    best = min(others, key=lambda c: c.estimate.million_instructions if c.estimate else 0.0, default=None)
+    if fp32 is None or best is None or best.estimate is None:
+        return ()
+    ratio = fp32.million_instructions / best.estimate.million_instructions
+    if ratio > 1 + best.estimate.relative_error:
+        return (f"On {fp32.core} INT8 takes 1/{ratio:.1f} of fp32's instructions ({best.name}, estimated).",)
+    return (
+        f"On {fp32.core} INT8 saves no instructions beyond the estimate's error: {million_instructions(best.estimate)} "
+        f"({best.name}) against {million_instructions(fp32)} for fp32. What it saves is memory.",
+    )
 
 
 def ranked_after(name: str, winner_name: str) -> str:
@@ -94,7 +130,10 @@ def caveats(
 ) -> tuple[str, ...]:
     """What a reader must know beside the choice itself."""
     found = []
-    if not is_measured:
+    if not is_measured and winner.estimate:
+        error = f"{winner.estimate.relative_error:.0%}"
+        found.append(f"Not measured on the board: estimated instructions (error up to {error}) chose, not a latency.")
+    elif not is_measured:
         found.append(f"Not measured on the board: the device's preset chose. {preset.why}")
     drop = winner.drop
     if drop and budget.max_drop is not None and drop.ci95[1] > budget.max_drop:
@@ -120,6 +159,17 @@ def unchecked(name: str, winner: Candidate, budget: Budget, is_measured: bool) -
     return tuple(found)
 
 
+def int8_words(candidate: Candidate) -> str:
+    """'48 of 49 linear layers, 1 of 1 convolutions': what computes in INT8; '' for fp32."""
+    return ", ".join(f"{done} of {total} {kind}" for kind, (done, total) in candidate.int8.items())
+
+
+def million_instructions(estimate: CostEstimate) -> str:
+    """'246 million instructions', with three significant digits."""
+    digits = 1 if estimate.million_instructions < 100 else 0
+    return f"{estimate.million_instructions:.{digits}f} million instructions"
+
+
 def _fp32_reason(rival: tuple[str, Candidate] | None, is_reference: bool) -> str:
     """is_reference: the ratios were taken against this fp32 artifact, not against one of another runtime."""
     name, other = rival if rival else ("", None)
@@ -136,6 +186,8 @@ def _fp32_reason(rival: tuple[str, Candidate] | None, is_reference: bool) -> str
 
 def _latency_beside_fp32(winner: Candidate, fp32: Candidate | None, is_measured: bool) -> str:
     own = _own_latency(winner, is_measured)
+    if not is_measured and own and fp32 and fp32.estimate:
+        return f"{own} against {million_instructions(fp32.estimate)} for fp32"
     if not own or not fp32 or not fp32.latency_ms:
         return own
     ratio = f" ({_ratio_words(winner.vs_fp32)})" if winner.vs_fp32 else ""
@@ -143,7 +195,10 @@ def _latency_beside_fp32(winner: Candidate, fp32: Candidate | None, is_measured:
 
 
 def _own_latency(candidate: Candidate, is_measured: bool) -> str:
-    return format_ms(candidate.latency_ms.p50) if is_measured and candidate.latency_ms else ""
+    if is_measured and candidate.latency_ms:
+        return format_ms(candidate.latency_ms.p50)
+    estimate = candidate.estimate
+    return f"an estimated {million_instructions(estimate)} on {estimate.core}" if estimate and not is_measured else ""
 
 
 def _ratio_words(ratio: LatencyRatio) -> str:
@@ -151,12 +206,8 @@ def _ratio_words(ratio: LatencyRatio) -> str:
 
 
 def _times(ratio: LatencyRatio) -> tuple[str, str]:
-    """('1.86× faster', '95 % interval 1.83–1.90'), or ('1.20× slower', …) with the reciprocals."""
-    value, (low, high) = ratio.ratio, ratio.ci95
-    word = "faster"
-    if value < 1:
-        value, low, high, word = 1 / value, 1 / high, 1 / low, "slower"
-    return f"{value:.2f}× {word}", f"95 % interval {low:.2f}–{high:.2f}"
+    """('1.86× as fast', '95 % interval 1.83–1.90')."""
+    return f"{ratio.ratio:.2f}× as fast", f"95 % interval {ratio.ci95[0]:.2f}–{ratio.ci95[1]:.2f}"
 
 
 def _joined(*parts: str) -> str:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-from tiny_models import CLASSES, VIT, vit_model
+import pytest
+from tiny_models import CLASSES, VIT, vit_graph, vit_model
 
-from edgevit.assemble import Evidence
-from edgevit.bench.interleave import Interleaved
+from edgevit import build
+from edgevit import judge as judging
+from edgevit.assemble import Assembled, Evidence, assemble_bundle
+from edgevit.bench.interleave import ArtifactRun, Interleaved
 from edgevit.board.sensors import describe_machine
+from edgevit.cost.cores import load_costs
 from edgevit.data.datasets import Dataset, open_dataset
 from edgevit.device import Device
 from edgevit.machine.localdevice import local_device
 from edgevit.models.create import count_parameters, preprocess_for
-from edgevit.recipe import DataSpec
+from edgevit.recipe import Budget, DataSpec, ExportSpec, ParityThresholds
 from edgevit.subject import Subject
 
 FOREIGN_ARCH: Literal["aarch64", "x86_64"] = "aarch64" if describe_machine()["arch"] == "x86_64" else "x86_64"
@@ -65,6 +71,12 @@ def device_elsewhere(**changes: Any) -> Device:
     return device_here().model_copy(update=fields)
 
 
+def known_board() -> Device:
+    """A board of another architecture, of whose cores it is known what instructions cost on them."""
+    clusters = (device_here().cpu.clusters[0].model_copy(update={"model": load_costs()[0].models[0]}),)
+    return device_elsewhere(cpu=device_here().cpu.model_copy(update={"clusters": clusters}))
+
+
 class Told:
     """Progress that remembers."""
 
@@ -86,3 +98,41 @@ class Told:
 def steady(latency_ms: float, rounds: int = 16) -> Interleaved:
     """An artifact that took the same time in each of 4 runs a round."""
     return Interleaved(blocks=((latency_ms,) * 4,) * rounds, is_steady=True, version="9.9")
+
+
+OPEN = Budget(max_drop=None)
+DYNAMIC_WINS = {
+    "fp32": steady(4.0),
+    "int8-dynamic": steady(2.0),
+    "int8-static": steady(3.0),
+    "mixed": steady(5.0),
+    "mixed-attention": steady(6.0),
+    "exported": steady(4.4),
+}
+FP32_WINS = {**DYNAMIC_WINS, "fp32": steady(1.0)}
+STATIC_WINS = {**DYNAMIC_WINS, "int8-static": steady(1.0)}
+
+
+def assemble_as_if(
+    target: Path, patch: pytest.MonkeyPatch, timings: dict[str, Interleaved], **changes: Any
+) -> Assembled:
+    """The tiny ViT's bundle at `target`; it is exported once for all tests, and measured as `timings` say."""
+
+    def measure(runs: Mapping[str, ArtifactRun], on_round: object) -> dict[str, Interleaved]:
+        return {name: timings[name] for name in runs}
+
+    patch.setattr(build, "export_onnx", lambda model, shape, opset, dynamic_batch: vit_graph(dynamic_batch))
+    patch.setattr(judging, "measure_interleaved", measure)
+    arguments = {
+        "subject": vit_subject(),
+        "device": device_here(),
+        "evidence": digits_evidence(),
+        "spec": ExportSpec(precision="int8-dynamic"),
+        "budget": OPEN,
+        "thresholds": ParityThresholds(),
+        "target": target,
+        "threads": 3,
+        "progress": Told(),
+        **changes,
+    }
+    return assemble_bundle(**arguments)

@@ -8,21 +8,26 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from digits_shop import DIGITS, Told, device_elsewhere, device_here, digits, digits_evidence, vit_subject
+from digits_shop import Told, device_elsewhere, device_here, digits, digits_evidence, vit_subject
 from onnx import numpy_helper
 from tiny_models import is_sorted, op_types, vit_graph
 
-from edgevit import build
+from edgevit import build, workshop
 from edgevit.board.preprocess import to_input
-from edgevit.build import EXACT_INTEGER_SUMS, FOLD_WEIGHTS, Artifact, Workshop, build_artifacts
+from edgevit.build import build_artifacts
 from edgevit.data.batches import prepared
 from edgevit.errors import BadFileError, EdgevitError, InputError
-from edgevit.export.onnx import input_shape, read_onnx
+from edgevit.export.onnx import read_onnx
+from edgevit.policy import Policy
+from edgevit.quantize import apply
+from edgevit.quantize.apply import FOLD_WEIGHTS
 from edgevit.recipe import ExportSpec, ParityThresholds
 from edgevit.runtimes import open_session
+from edgevit.workshop import EXACT_INTEGER_SUMS, Artifact, Workshop
 
 EXPORT_HOPS = ["torch -> onnx", "onnx -> rewritten"]
-INT8 = ["int8-dynamic", "int8-static", "mixed"]
+PRECISIONS = ["int8-dynamic", "int8-static", "mixed"]
+INT8 = [*PRECISIONS, "mixed-attention"]
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 def build_all(shop: Workshop) -> dict[str, Artifact]:
     artifacts, _ = build_artifacts(shop)
-    return {artifact.precision: artifact for artifact in artifacts}
+    return {artifact.name: artifact for artifact in artifacts}
 
 
 def damaged(model: onnx.ModelProto, parameter: str) -> onnx.ModelProto:
@@ -72,9 +77,9 @@ def test_auto_tries_fp32_first_and_every_int8_that_the_model_has(make_shop: Call
     shop = make_shop()
     artifacts, kind = build_artifacts(shop)
     assert kind == "transformer"
-    assert [artifact.precision for artifact in artifacts] == ["fp32", *INT8]
+    assert [artifact.name for artifact in artifacts] == ["fp32", *INT8]
     for artifact in artifacts:
-        own = [] if artifact.precision == "fp32" else [f"fp32 -> {artifact.precision}"]
+        own = [] if artifact.precision == "fp32" else [f"fp32 -> {artifact.name}"]
         assert hop_names(artifact) == [*EXPORT_HOPS, *own]
         assert all(hop.passed and hop.n == 16 for hop in artifact.parity)
         assert (artifact.failed, artifact.runtime) == (None, "onnxruntime")
@@ -86,7 +91,8 @@ def test_what_each_precision_computes_in_int8(make_shop: Callable[..., Workshop]
     types = {name: op_types(onnx.load(artifact.path)) for name, artifact in build_all(make_shop()).items()}
     assert "MatMulInteger" not in types["fp32"] + types["int8-static"]
     assert "QuantizeLinear" not in types["fp32"] + types["int8-dynamic"]
-    assert types["int8-dynamic"].count("MatMulInteger") == types["mixed"].count("MatMulInteger") == 9
+    # queries, keys, values, projection and two of the MLP, in two blocks; and the head
+    assert types["int8-dynamic"].count("MatMulInteger") == types["mixed"].count("MatMulInteger") == 2 * 6 + 1
     assert types["int8-dynamic"].count("DequantizeLinear") == 1  # the patch embedding's weights
     assert "QuantizeLinear" in types["mixed"]
 
@@ -95,12 +101,14 @@ def test_weights_that_are_stored_only_are_unfolded_once_when_the_session_is_made
     make_shop: Callable[..., Workshop],
 ) -> None:
     sessions = {name: artifact.session for name, artifact in build_all(make_shop()).items()}
-    assert sessions == {"fp32": {}, "int8-dynamic": FOLD_WEIGHTS, "int8-static": {}, "mixed": {}}
+    assert sessions == {"fp32": {}, "int8-dynamic": FOLD_WEIGHTS, "int8-static": {}, "mixed": {}, "mixed-attention": {}}
 
 
-@pytest.mark.parametrize("precision", INT8)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_one_precision_is_built_beside_fp32(make_shop: Callable[..., Workshop], precision: str) -> None:
-    assert list(build_all(make_shop(precision))) == ["fp32", precision]
+    built = build_all(make_shop(precision))
+    assert list(built)[:2] == ["fp32", precision]
+    assert {artifact.precision for artifact in built.values()} == {"fp32", precision}
 
 
 def test_fp32_alone_needs_no_calibration(make_shop: Callable[..., Workshop]) -> None:
@@ -116,7 +124,7 @@ def test_calibration_runs_once_for_all_who_need_it(make_shop: Callable[..., Work
     assert isinstance(shop.progress, Told)
     assert shop.progress.stages == [
         "Exporting to ONNX", "Rewriting", "Quantizing: int8-dynamic", "Quantizing: int8-static", "Calibrating",
-        "Quantizing: mixed",
+        "Quantizing: mixed", "Quantizing: mixed-attention",
     ]  # fmt: skip
     assert (8, 8, "") in shop.progress.updates
 
@@ -182,9 +190,9 @@ def test_an_int8_that_cannot_be_built_is_there_with_its_reason_and_others_go_on(
     def fail(*arguments: object) -> onnx.ModelProto:
         raise EdgevitError("ONNX Runtime cannot quantize this model: ValueError no.")
 
-    monkeypatch.setattr(build, "quantize_dynamic", fail)
+    monkeypatch.setattr(apply, "quantize_dynamic", fail)
     found = build_all(make_shop())
-    for precision in ("int8-dynamic", "mixed"):
+    for precision in ("int8-dynamic", "mixed", "mixed-attention"):
         assert found[precision].failed == "ONNX Runtime cannot quantize this model: ValueError no."
         assert found[precision].parity == ()
         assert not found[precision].path.exists()
@@ -200,7 +208,7 @@ def test_an_int8_that_the_runtime_cannot_open_is_there_with_its_reason(
             raise BadFileError(path, "is not a model that ONNX Runtime can load.")
         return open_session(path, runtime, threads, config)
 
-    monkeypatch.setattr(build, "open_session", refuse)
+    monkeypatch.setattr(workshop, "open_session", refuse)
     found = build_all(make_shop())
     assert found["int8-static"].failed is not None
     assert "is not a model that ONNX Runtime can load" in found["int8-static"].failed
@@ -215,14 +223,14 @@ def test_no_calibration_picture_ends_the_work(make_shop: Callable[..., Workshop]
 def test_an_int8_that_fails_its_parity_names_the_first_diverging_layer(
     make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quantize = build.quantize_dynamic
+    quantize = apply.quantize_dynamic
 
     def ruin(model: onnx.ModelProto, *rest: Any) -> onnx.ModelProto:
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         return quantize(damaged(copy, "blocks.0.mlp.fc1.bias"), *rest)
 
-    monkeypatch.setattr(build, "quantize_dynamic", ruin)
+    monkeypatch.setattr(apply, "quantize_dynamic", ruin)
     shop = make_shop("int8-dynamic", thresholds=ParityThresholds(int8_cosine=0.99999))
     *before, last = build_all(shop)["int8-dynamic"].parity
     assert all(hop.passed for hop in before)
@@ -232,9 +240,13 @@ def test_an_int8_that_fails_its_parity_names_the_first_diverging_layer(
 def test_an_fp32_that_fails_its_parity_is_alone_and_names_the_layer(
     make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        build, "compute_last_block_for_class_token", lambda model: damaged(model, "blocks.1.mlp.fc2.bias")
-    )
+    reform = build.reformed
+
+    def ruin(graph: onnx.ModelProto, policy: Policy) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+        rewritten, names = reform(graph, policy)
+        return damaged(rewritten, "blocks.1.mlp.fc2.bias"), names
+
+    monkeypatch.setattr(build, "reformed", ruin)
     (fp32,), _ = build_artifacts(make_shop(thresholds=ParityThresholds(exact_cosine=0.999999)))
     exported, rewritten = fp32.parity
     assert exported.passed
@@ -257,7 +269,7 @@ def test_what_is_meant_for_another_architecture_is_judged_without_saturation(
         asked.append(dict(config))
         return open_session(path, runtime, threads, config)
 
-    monkeypatch.setattr(build, "open_session", remember)
+    monkeypatch.setattr(workshop, "open_session", remember)
     build_artifacts(make_shop("int8-dynamic"))
     assert asked
     assert not any(EXACT_INTEGER_SUMS.items() <= config.items() for config in asked)
@@ -286,8 +298,3 @@ def test_torchscript_has_no_int8_and_needs_a_torch_model(make_shop: Callable[...
     graph = vit_subject(model=None, graph=vit_graph())
     with pytest.raises(InputError, match=r"^'tiny-vit' is an ONNX file, and --runtime torchscript needs a checkpoint"):
         build_artifacts(make_shop(runtime="torchscript", subject=graph))
-
-
-def test_the_tiny_vit_is_what_these_tests_take_it_for() -> None:
-    assert input_shape(vit_graph()) == vit_subject().input_shape == (1, 1, 32, 32)
-    assert vit_subject().labels == digits().classes == DIGITS

@@ -8,7 +8,7 @@ from edgevit.choose import choose
 from edgevit.device import QuantizationPreset
 from edgevit.errors import BudgetError, EdgevitError, ParityError
 from edgevit.recipe import Budget
-from edgevit.results import AccuracyDrop, Candidate, Latency, LatencyRatio, Parity
+from edgevit.results import AccuracyDrop, Candidate, CostEstimate, Latency, LatencyRatio, Parity
 
 
 def preset(precision="auto"):
@@ -35,6 +35,7 @@ def drop(points, low, high):
 
 def candidate(precision, ms=None, *, size=6.3, ratio=None, loss=None, runtime="onnxruntime", **rest):
     return Candidate(
+        name=rest.pop("name", precision),
         precision=precision,
         runtime=runtime,
         size_mib=size,
@@ -61,7 +62,7 @@ def test_the_fastest_that_fits_is_shipped_and_says_why():
     assert verdict.shipped == "int8-dynamic"
     assert verdict.within_budget is True
     assert verdict.sentences[0] == (
-        "int8-dynamic was shipped: 15.1 ms against 28.1 ms for fp32 (1.86× faster, 95 % interval 1.83–1.90), "
+        "int8-dynamic was shipped: 15.1 ms against 28.1 ms for fp32 (1.86× as fast, 95 % interval 1.83–1.90), "
         "0.10 points less accurate on 360 validation pictures [-0.90, +1.10], 6.30 MiB instead of 21.8 MiB."
     )
     assert judged[1].why == verdict.sentences[0]
@@ -79,8 +80,8 @@ def test_fp32_ships_where_int8_is_slower():
     judged, verdict = decide(FP32, slow)
     assert verdict.shipped == "fp32"
     assert verdict.sentences == (
-        "fp32 was shipped because int8-dynamic is 1.25× slower here (95 % interval 1.22–1.27): 28.1 ms, 21.8 MiB.",
-        "int8-dynamic was not shipped: 33.7 ms against 28.1 ms for fp32 (1.25× slower, 95 % interval 1.22–1.27).",
+        "fp32 was shipped because int8-dynamic is 0.80× as fast here (95 % interval 0.79–0.82): 28.1 ms, 21.8 MiB.",
+        "int8-dynamic was not shipped: 33.7 ms against 28.1 ms for fp32 (0.80× as fast, 95 % interval 0.79–0.82).",
     )
     assert judged[0].shipped
 
@@ -90,11 +91,11 @@ def test_a_tie_goes_to_fp32():
     judged, verdict = decide(FP32, even)
     assert verdict.shipped == "fp32"
     assert (
-        "because int8-static is not faster here beyond chance (1.01× faster, 95 % interval 0.98–1.03)" in judged[0].why
+        "because int8-static is not faster here beyond chance (1.01× as fast, 95 % interval 0.98–1.03)" in judged[0].why
     )
     assert judged[1].why == (
         "int8-static was not shipped: its 27.9 ms cannot be told from the 28.1 ms of fp32 "
-        "(1.01× faster, 95 % interval 0.98–1.03), and of equals the one nearer to fp32 is taken."
+        "(1.01× as fast, 95 % interval 0.98–1.03), and of equals the one nearer to fp32 is taken."
     )
 
 
@@ -193,7 +194,7 @@ def test_a_slower_artifact_ships_when_fp32_is_too_large():
     slow = candidate("int8-dynamic", 33.7, ratio=(0.8, 0.79, 0.82), loss=(0.0, -0.8, 0.8))
     _, verdict = decide(FP32, slow, budget=Budget(max_size_mib=8.0))
     assert verdict.sentences[0].startswith(
-        "int8-dynamic was shipped: 33.7 ms against 28.1 ms for fp32 (1.25× slower, 95 % interval 1.22–1.27)"
+        "int8-dynamic was shipped: 33.7 ms against 28.1 ms for fp32 (0.80× as fast, 95 % interval 0.79–0.82)"
     )
 
 
@@ -289,14 +290,56 @@ def test_a_lone_candidate_needs_no_fp32_beside_it():
     )
 
 
-def test_runtimes_are_named_where_a_precision_was_tried_on_several():
-    script = candidate("fp32", 20.0, size=22.0, runtime="torchscript", ratio=(1.4, 1.35, 1.45))
+def test_candidates_go_by_their_names():
+    script = candidate("fp32", 20.0, size=22.0, runtime="torchscript", ratio=(1.4, 1.35, 1.45), name="script")
     judged, verdict = decide(FP32, script)
     assert [c.shipped for c in judged] == [False, True]
     assert verdict.sentences == (
-        "fp32 (torchscript) was shipped because fp32 (onnxruntime) takes 28.1 ms here: 20.0 ms, 22.0 MiB.",
-        "fp32 (onnxruntime) was not shipped: 28.1 ms against 20.0 ms for fp32 (torchscript).",
+        "script was shipped because fp32 takes 28.1 ms here: 20.0 ms, 22.0 MiB.",
+        "fp32 was not shipped: 28.1 ms against 20.0 ms for script.",
     )
+
+
+def estimated(name, million, *, error=0.1, core="Cortex-A76", **rest):
+    estimate = CostEstimate(core=core, million_instructions=million, relative_error=error)
+    return candidate(name, estimate=estimate, **rest)
+
+
+def test_where_nothing_can_be_measured_the_estimated_instructions_decide():
+    _, verdict = decide(
+        estimated("fp32", 477.0, size=21.8), estimated("int8-dynamic", 246.0), estimated("int8-static", 254.0),
+        measured_here=False,
+    )  # fmt: skip
+    assert verdict.shipped == "int8-dynamic"
+    assert verdict.sentences == (
+        "int8-dynamic was shipped: an estimated 246 million instructions on Cortex-A76 against 477 million "
+        "instructions for fp32, 6.30 MiB instead of 21.8 MiB.",
+        "fp32 was not shipped: an estimated 477 million instructions against 246 million instructions for "
+        "int8-dynamic.",
+        "int8-static was not shipped: an estimated 254 million instructions against 246 million instructions for "
+        "int8-dynamic.",
+        "On Cortex-A76 INT8 takes 1/1.9 of fp32's instructions (int8-dynamic, estimated).",
+        "Not measured on the board: estimated instructions (error up to 10%) chose, not a latency.",
+    )
+
+
+def test_int8_that_saves_no_instructions_beyond_the_estimates_error_does_not_ship():
+    fp32, int8 = (
+        estimated(name, million, core="Cortex-A72") for name, million in (("fp32", 441.0), ("int8-dynamic", 405.0))
+    )
+    _, verdict = decide(fp32, int8, measured_here=False)
+    assert verdict.shipped == "fp32"
+    assert (
+        "On Cortex-A72 INT8 saves no instructions beyond the estimate's error: 405 million instructions (int8-dynamic) "
+        "against 441 million instructions for fp32. What it saves is memory."
+    ) in verdict.sentences
+
+
+def test_an_estimate_is_no_latency_and_is_ignored_where_one_was_measured():
+    fp32, int8 = estimated("fp32", 1.0, ms=20.0), estimated("int8-static", 900.0, ms=10.0)
+    _, verdict = decide(fp32, int8)
+    assert verdict.shipped == "int8-static"
+    assert not any("instructions" in sentence for sentence in verdict.sentences)
 
 
 def test_without_interleaved_ratios_the_medians_decide():
@@ -339,7 +382,7 @@ def test_whatever_was_tried_one_fitting_artifact_ships_or_an_error_says_why(trie
     shipped = [i for i, c in enumerate(judged) if c.shipped]
     assert len(shipped) == 1
     assert fits[shipped[0]]
-    assert judged[shipped[0]].precision == verdict.shipped
+    assert judged[shipped[0]].name == verdict.shipped
     assert all(c.why.endswith(".") for c in judged)
     if measured_here:  # no interval without a ratio: the fastest median wins
         assert tried[shipped[0]][1] == min(t for (_, t, *_), fit in zip(tried, fits, strict=True) if fit)

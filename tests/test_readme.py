@@ -20,12 +20,17 @@ from edgevit.runs import read_metrics
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 SMALL = ("--weights", "random", "--image-size", "64", "--epochs", "1", "--batch-size", "8")
+FEW_TRIALS = ("--trials", "2", "--search-pictures", "64")
 # The command as README shows it, and what is added so that it needs no network and few minutes.
 SHOWN: dict[str, tuple[str, ...]] = {
     "edgevit export deit_tiny_patch16_224 --device rpi5 -o deit-rpi5": ("--weights", "random", "--offline"),
     "edgevit bench runs/digits-vit-tiny/bundle": (),
     "edgevit compare runs/digits-vit-tiny/bundle other-bundle": (),
     "edgevit doctor --device rpi5": (),
+    "edgevit tune runs/digits-vit-tiny/checkpoint --data digits -o tuned": FEW_TRIALS,
+    "edgevit tune runs/digits-vit-tiny/checkpoint --data digits -o tuned --pick 1": FEW_TRIALS,
+    "edgevit profile runs/digits-vit-tiny/bundle": (),
+    "edgevit profile other-bundle --against runs/digits-vit-tiny/bundle": (),
     "edgevit finetune mobilevit_xxs --data pictures -o checkpoint": SMALL,
     "edgevit export checkpoint --data pictures --device rpi5 --max-drop 1.0 -o bundle": ("--max-drop", "100"),
     "edgevit recipes folder-template": (),

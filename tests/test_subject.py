@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -90,7 +91,7 @@ def test_a_checkpoint_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_bundle_is_no_source_of_another(make_bundle: Callable[..., Path]) -> None:
     bundle = make_bundle()
-    with pytest.raises(InputError, match=rf"^{bundle}: is a bundle already\. Export the checkpoint or the model"):
+    with pytest.raises(InputError, match=rf"^{bundle}: is a bundle already\. Name the checkpoint or the model"):
         open_subject(str(bundle), NAMED)
 
 
@@ -148,3 +149,31 @@ def test_a_thousand_classes_are_imagenets() -> None:
 
 def test_another_number_of_classes_is_numbered() -> None:
     assert class_names(2) == ("class 0", "class 1")
+
+
+def test_a_resized_subject_takes_the_same_share_of_the_picture() -> None:
+    subject = open_subject(VIT.name, VIT.model_copy(update={"name": "-"}), CLASSES)
+    subject = replace(subject, preprocess=replace(subject.preprocess, resize=36))
+    larger = subject.resized(48)
+    assert (larger.preprocess.height, larger.preprocess.width, larger.preprocess.resize) == (48, 48, 54)  # 36 · 48/32
+    assert larger.input_shape == (1, 1, 48, 48)
+    assert subject.resized(24).preprocess.resize == 27
+    assert replace(larger, model=subject.model, preprocess=subject.preprocess) == subject
+    assert larger.model is not subject.model
+
+
+def test_without_a_resize_before_the_crop_there_is_none_after_resizing() -> None:
+    subject = open_subject(VIT.name, VIT.model_copy(update={"name": "-"}), CLASSES)
+    plain = replace(subject, preprocess=replace(subject.preprocess, resize=None, crop_mode="squash"))
+    assert plain.resized(64).preprocess.resize is None
+
+
+def test_a_graph_cannot_be_resized(onnx_file: Path) -> None:
+    with pytest.raises(InputError, match=r"^'net' is an ONNX file of 32 px, which cannot be resized\.$"):
+        open_subject(str(onnx_file), NAMED).resized(64)
+
+
+def test_a_size_that_the_model_does_not_take_is_refused() -> None:
+    subject = open_subject(VIT.name, VIT.model_copy(update={"name": "-"}), CLASSES)
+    with pytest.raises(InputError, match=r"^Model 'vit_tiny_patch16_224': image_size 36 is not a multiple"):
+        subject.resized(36)

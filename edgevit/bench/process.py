@@ -1,11 +1,16 @@
-"""How a module of edgevit is started in a fresh process: the same interpreter, the same edgevit, nothing else."""
+"""How a module of edgevit is started in a fresh process, the same interpreter and nothing else, and how it answers."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
+from typing import Any
+
+Write = Callable[[dict[str, Any]], None]
 
 
 def module_command(module: str, arguments: Sequence[str]) -> list[str]:
@@ -18,6 +23,19 @@ def child_environment() -> dict[str, str]:
     root = os.path.dirname(str(files("edgevit")))
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([root, *others]), "PYTHONSAFEPATH": "1"}
+
+
+@contextlib.contextmanager
+def answers() -> Iterator[Write]:
+    """Writes JSON lines to this process's own output, which takes nothing else: whatever is printed goes to stderr."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as output:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+        def write(answer: dict[str, Any]) -> None:
+            output.write(json.dumps(answer) + "\n")
+            output.flush()
+
+        yield write
 
 
 def last_line(text: str) -> str:

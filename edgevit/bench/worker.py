@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import statistics
 import sys
 import time
@@ -18,7 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edgevit.bench.process import Write, answers
 from edgevit.board.measurement import peak_rss_mib
 from edgevit.board.timer import warm_up
 from edgevit.errors import EdgevitError
@@ -31,13 +32,7 @@ TYPICAL_RUNS = 5
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code; the process's own output takes answers only, whatever a runtime prints goes to stderr."""
     arguments = _parse(argv)
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-        def write(answer: dict[str, Any]) -> None:
-            answers.write(json.dumps(answer) + "\n")
-            answers.flush()
-
+    with answers() as write:
         try:
             serve(
                 arguments.path,
@@ -66,15 +61,15 @@ def serve(
     config: dict[str, str],
     shape: Sequence[int],
     requests: Iterable[str],
-    write: Callable[[dict[str, Any]], None],
+    write: Write,
     clock: Callable[[], float],
 ) -> None:
-    """Opens, warms up, and answers requests until they end. The input is random normal numbers with a fixed seed."""
+    """Opens, warms up, and answers requests until they end. shape: (N, C, H, W). The input is random_pixels."""
     runtime_module(runtime).import_runtime()  # is no part of the load time
     began = clock()
     session = open_session(path, runtime, threads, config)
     loaded = clock()
-    pixels = np.random.default_rng(SEED).standard_normal(tuple(shape), dtype=np.float32)
+    pixels = random_pixels(shape, session.input_type)
     ready = clock()
     session.run(pixels)
     first = clock()
@@ -97,6 +92,15 @@ def serve(
     finally:
         gc.enable()
         session.close()
+
+
+def random_pixels(shape: Sequence[int], input_type: str) -> NDArray[Any]:
+    """The same for all artifacts of an input_type: normal float32 (N, C, H, W), or uniform uint8 (N, H, W, C)."""
+    generator = np.random.default_rng(SEED)
+    if input_type == "uint8":
+        count, channels, height, width = shape
+        return generator.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    return generator.standard_normal(tuple(shape), dtype=np.float32)
 
 
 def _turn(run: Callable[[], object], runs: int, clock: Callable[[], float]) -> list[float]:

@@ -90,7 +90,7 @@ def selfcheck(bundle: Bundle, arguments: argparse.Namespace) -> None:
     """Runs golden.npz and prints how near its logits come. Raises ParityError when that is not near enough."""
     session = open_artifact(bundle, arguments.threads)
     golden = bundle.golden
-    logits = run_in_batches(session, to_input(golden["images"], bundle.preprocess))
+    logits = run_in_batches(session, to_input(golden["images"], bundle.preprocess, session.input_type))
     limits = bundle.manifest["golden"]
     found = agreement(golden["logits"], logits)
     passed = (
@@ -125,7 +125,7 @@ def bench(bundle: Bundle, arguments: argparse.Namespace) -> None:
     session = open_artifact(bundle, arguments.threads)
     loaded = clock()
     batch = session.input_shape[0] or 1
-    pixels = to_input(np.repeat(bundle.golden["images"][:1], batch, axis=0), bundle.preprocess)
+    pixels = to_input(np.repeat(bundle.golden["images"][:1], batch, axis=0), bundle.preprocess, session.input_type)
     ready = clock()
     session.run(pixels)
     first = clock()
@@ -169,7 +169,7 @@ def predict(bundle: Bundle, arguments: argparse.Namespace) -> None:
             failed.append({"path": path, "error": str(error)})
             print(f"Error: {error}", file=sys.stderr)
             continue
-        logits = run_in_batches(session, to_input(pixels[None], bundle.preprocess))
+        logits = run_in_batches(session, to_input(pixels[None], bundle.preprocess, session.input_type))
         top = likeliest(softmax(logits)[0], bundle.labels, arguments.top)
         pictures.append({"path": path, "top": top})
         if not arguments.json:

@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from edgevit.errors import UnknownNameError
 
-AGENT_RUNTIMES = ("onnxruntime", "torchscript")  # the table of runtimes is in a higher layer
+AGENT_RUNTIMES = ("onnxruntime", "openvino", "torchscript")  # the table of runtimes is in a higher layer
 MODULES_BEFORE_RUNTIME = (
     "errors",
     "board.preprocess",

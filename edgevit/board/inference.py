@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def check_pixels(path: str, pixels: NDArray[Any], input_shape: Sequence[int | None]) -> None:
-    """Raises ShapeMismatchError unless pixels are float32 of input_shape, where None stands for any size."""
+def check_pixels(
+    path: str, pixels: NDArray[Any], input_shape: Sequence[int | None], input_type: str = "float32"
+) -> None:
+    """Raises ShapeMismatchError unless pixels are input_type of input_shape, where None stands for any size."""
     fits = len(pixels.shape) == len(input_shape) and all(
         wanted in (None, size) for size, wanted in zip(pixels.shape, input_shape)
     )
-    if not fits or pixels.dtype != np.float32:
+    if not fits or pixels.dtype != input_type:
         sizes = ", ".join("any" if size is None else str(size) for size in input_shape)
-        raise ShapeMismatchError(f"{path}: takes float32 ({sizes}), and was given {pixels.dtype} {pixels.shape}.")
+        raise ShapeMismatchError(f"{path}: takes {input_type} ({sizes}), and was given {pixels.dtype} {pixels.shape}.")
 
 
-def run_in_batches(session: Any, pixels: NDArray[np.float32], batch: int = 1) -> NDArray[np.float32]:
-    """Logits (N, classes) of any N pictures, float32 (N, C, H, W), through an artifact of any batch size.
+def run_in_batches(session: Any, pixels: NDArray[Any], batch: int = 1) -> NDArray[np.float32]:
+    """Logits (N, classes) of any N pictures, as to_input makes them, through an artifact of any batch size.
 
     batch: how many at a time where the artifact leaves it free. A last, short batch is filled up with its last
     picture, whose further logits are dropped. Raises ShapeMismatchError, also when there is no picture.

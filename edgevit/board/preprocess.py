@@ -153,10 +153,11 @@ def resize_and_crop(image: Image.Image | NDArray[np.uint8], preprocess: Preproce
     return pixels.reshape(preprocess.height, preprocess.width, preprocess.channels)  # (H, W, C)
 
 
-def to_input(pictures: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
-    """float32 (N, channels, height, width), normalized. `pictures`: uint8 (N, height, width, channels).
+def to_input(pictures: NDArray[np.uint8], preprocess: Preprocess, input_type: str = "float32") -> NDArray[Any]:
+    """What an artifact takes of `pictures`, uint8 (N, height, width, channels), by its session's input_type.
 
-    Raises ShapeMismatchError when shape or dtype differ from that.
+    'float32': (N, channels, height, width), normalized. 'uint8': the pictures; the artifact normalizes them itself.
+    Raises ShapeMismatchError when the pictures' shape or dtype differ from that.
     """
     expected = (preprocess.height, preprocess.width, preprocess.channels)
     if pictures.ndim != 4 or pictures.shape[1:] != expected or pictures.dtype != np.uint8:
@@ -164,6 +165,8 @@ def to_input(pictures: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.
             f"Pictures are {pictures.dtype} {pictures.shape}, and the model takes uint8 (N, {expected[0]}, "
             f"{expected[1]}, {expected[2]}). Pass them through resize_and_crop first."
         )
+    if input_type == "uint8":
+        return pictures
     batch = np.empty((len(pictures), preprocess.channels, preprocess.height, preprocess.width), np.float32)
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     for channel, (mean, std) in enumerate(zip(preprocess.mean, preprocess.std)):

@@ -17,7 +17,7 @@ from edgevit.cli.output import Output
 from edgevit.errors import EdgevitError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-RESUMABLE = ("run", "finetune", "distill")
+RESUMABLE = ("run", "finetune", "distill", "tune")
 
 
 class Entry(NamedTuple):
@@ -36,7 +36,9 @@ COMMANDS = {
     "distill": Entry("edgevit.cli.train", "Fine-tune a model with a teacher's help into a checkpoint."),
     "evaluate": Entry("edgevit.cli.evaluate", "Accuracy of a checkpoint, an artifact or a bundle."),
     "export": Entry("edgevit.cli.export", "Export, quantize, verify and bundle a model for a device."),
+    "tune": Entry("edgevit.cli.tune", "A measured search for the fastest form within an accuracy budget."),
     "bench": Entry("edgevit.cli.bench", "Latency of a bundle on this machine."),
+    "profile": Entry("edgevit.cli.profile", "Where a bundle's time goes: by operator and by layer."),
     "compare": Entry("edgevit.cli.bench", "Reports or bundles side by side, and which differences are real."),
     "predict": Entry("edgevit.cli.predict", "The most likely classes of pictures, by a bundle."),
     "doctor": Entry("edgevit.cli.doctor", "What is missing on this machine, with the exact fix."),
@@ -106,9 +108,6 @@ def _run(arguments: list[str], output: Output) -> int:
         is_kept = bool(arguments) and arguments[0] in RESUMABLE
         rest = "Give the same command again to go on." if is_kept else "Nothing half written is left behind."
         return output.fail(f"Interrupted. {rest}", INTERRUPTED)
-    except BrokenPipeError:  # 'edgevit models | head'
-        sys.stderr.close()
-        return 0
     except Exception as error:
         if output.is_verbose:
             traceback.print_exc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -31,18 +32,21 @@ class Output:
     def document(self, document: Record | dict[str, Any]) -> None:
         self.has_spoken = True
         plain = document.model_dump(mode="json") if isinstance(document, Record) else document
-        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **plain}, indent=2, ensure_ascii=False))
+        _say(json.dumps({"schema_version": SCHEMA_VERSION, **plain}, indent=2, ensure_ascii=False))
 
     def text(self, line: str = "") -> None:
         if not self.is_json:
-            click.echo(line)
+            _say(line)
 
     def table(self, table: Table) -> None:
         """As wide as the terminal; as wide as it needs where there is none, so that nothing is cut in a file."""
         from rich.console import Console
 
         width = None if sys.stdout.isatty() else 220
-        Console(width=width, highlight=False).print(table)
+        console = Console(width=width, highlight=False)
+        with console.capture() as drawn:
+            console.print(table)
+        _say(drawn.get().rstrip("\n"))
 
     def next(self, *words: str | Path) -> None:
         """The next sensible command, quoted so that it can be typed as it stands."""
@@ -54,6 +58,16 @@ class Output:
             self.document({"kind": "error", "exit_code": exit_code, "message": line})
         click.echo(f"Error: {line}", err=True)
         return exit_code
+
+
+def _say(text: str) -> None:
+    """`text` and a line's end on stdout. When nobody reads on, as in 'edgevit models | head', the command is done."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # takes what is still buffered when Python ends
+        raise click.exceptions.Exit(0) from None
 
 
 def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -15,15 +15,15 @@ NONE = "–"
 
 def print_verdict(output: Output, verdict: Verdict, candidates: Sequence[Candidate]) -> None:
     """Fits into 80 columns: intervals stand below their figures."""
-    table = Table("", "Precision", "p50", "p90", "vs fp32", "Validation\ntop-1", "Drop,\npoints", "Size", box=None)
+    is_estimated = any(candidate.estimate for candidate in candidates)
+    cost = ("Estimated,\nM instr.",) if is_estimated else ("p50", "p90", "vs fp32")
+    table = Table("", "Candidate", *cost, "Validation\ntop-1", "Drop,\npoints", "Size", box=None)
     for candidate in candidates:
-        latency, ratio, accuracy, drop = candidate.latency_ms, candidate.vs_fp32, candidate.accuracy, candidate.drop
+        accuracy, drop = candidate.accuracy, candidate.drop
         table.add_row(
             "✓" if candidate.shipped else "",
-            candidate.precision,
-            format_ms(latency.p50) if latency else NONE,
-            format_ms(latency.p90) if latency else NONE,
-            f"{ratio.ratio:.2f}×\n{_interval(ratio.ci95, '.2f')}" if ratio else NONE,
+            candidate.name,
+            *(_estimate(candidate) if is_estimated else _latency(candidate)),
             f"{accuracy.top1:.1f} %\n{_interval(accuracy.ci95, '.1f')}" if accuracy else NONE,
             f"{drop.points:+.2f}\n{_interval(drop.ci95, '+.2f')}" if drop else NONE,
             format_mib(candidate.size_mib),
@@ -31,6 +31,20 @@ def print_verdict(output: Output, verdict: Verdict, candidates: Sequence[Candida
     output.table(table)
     for sentence in verdict.sentences:
         output.text(f"• {sentence}")
+
+
+def _latency(candidate: Candidate) -> tuple[str, str, str]:
+    latency, ratio = candidate.latency_ms, candidate.vs_fp32
+    return (
+        format_ms(latency.p50) if latency else NONE,
+        format_ms(latency.p90) if latency else NONE,
+        f"{ratio.ratio:.2f}×\n{_interval(ratio.ci95, '.2f')}" if ratio else NONE,
+    )
+
+
+def _estimate(candidate: Candidate) -> tuple[str]:
+    estimate = candidate.estimate
+    return (f"{estimate.million_instructions:.1f}" if estimate else NONE,)
 
 
 def print_test(output: Output, shipped: Accuracy | None, drop: AccuracyDrop | None) -> None:

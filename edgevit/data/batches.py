@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from edgevit.board.preprocess import Preprocess, resize_and_crop, to_input
 from edgevit.data.pictures import FileStore, PictureSet
 from edgevit.errors import InputError, ShapeMismatchError
 
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 _PREPARED_AT_ONCE = 64
 
@@ -28,10 +29,12 @@ def prepared(pictures: PictureSet, preprocess: Preprocess) -> NDArray[np.uint8]:
     return out
 
 
-def input_batches(pictures: PictureSet, preprocess: Preprocess, batch_size: int) -> Iterator[NDArray[np.float32]]:
-    """float32 (batch_size, channels, height, width) each, in the pictures' order; the last may be smaller."""
+def input_batches(
+    pictures: PictureSet, preprocess: Preprocess, batch_size: int, input_type: str = "float32"
+) -> Iterator[NDArray[Any]]:
+    """to_input of batch_size pictures each, in the pictures' order; the last may be smaller."""
     for batch in _prepared_batches(pictures, preprocess, batch_size):
-        yield to_input(batch, preprocess)
+        yield to_input(batch, preprocess, input_type)
 
 
 def predict_all(
@@ -40,8 +43,11 @@ def predict_all(
     preprocess: Preprocess,
     batch_size: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    input_type: str = "float32",
 ) -> NDArray[np.float32]:
     """Logits float32 (N, classes) of all pictures. `progress` is called with (done, total) after each batch.
+
+    input_type: what `run` takes, as a Session says it.
 
     Raises InputError when there are no pictures, ShapeMismatchError when `run` gives something else than (n, classes).
     """
@@ -49,7 +55,7 @@ def predict_all(
         raise InputError("There are no pictures to predict.")
     parts: list[NDArray[np.float32]] = []
     done = 0
-    for batch in input_batches(pictures, preprocess, batch_size):
+    for batch in input_batches(pictures, preprocess, batch_size, input_type):
         logits = np.asarray(run(batch), dtype=np.float32)
         if (
             logits.ndim != 2

@@ -12,12 +12,13 @@ ARCHES = ("aarch64", "x86_64")
 
 @dataclass(frozen=True)
 class Wheel:
-    """`version` has wheels for CPython `oldest` to `newest`, both included, on glibc `glibc` or later."""
+    """`version` has wheels for CPython `oldest` to `newest`, both included, on glibc `glibc` or later and `arches`."""
 
     version: str
     oldest: str
     newest: str
     glibc: str
+    arches: tuple[str, ...] = ARCHES
 
 
 # The newest version that serves a board comes first; where the set that edgevit is tested with serves it, that one.
@@ -30,6 +31,14 @@ WHEELS: dict[str, tuple[Wheel, ...]] = {
         Wheel("1.28.0", "3.11", "3.14", "2.27"),
         Wheel("1.23.2", "3.10", "3.10", "2.27"),
         Wheel("1.19.2", "3.8", "3.9", "2.27"),
+    ),
+    "openvino": (
+        Wheel("2026.4.1", "3.10", "3.14", "2.28", ("x86_64",)),
+        Wheel("2026.4.1", "3.10", "3.14", "2.35", ("aarch64",)),
+        Wheel("2025.3.0", "3.9", "3.9", "2.17", ("x86_64",)),
+        Wheel("2025.3.0", "3.9", "3.9", "2.35", ("aarch64",)),
+        Wheel("2024.4.0", "3.8", "3.8", "2.17", ("x86_64",)),
+        Wheel("2024.4.0", "3.8", "3.8", "2.31", ("aarch64",)),
     ),
     "torch": (Wheel("2.13.0", "3.10", "3.14", "2.28"),),
     "numpy": (
@@ -45,7 +54,7 @@ WHEELS: dict[str, tuple[Wheel, ...]] = {
         Wheel("10.4.0", "3.8", "3.8", "2.17"),
     ),
 }
-RUNTIME_PACKAGES = {"onnxruntime": "onnxruntime", "torchscript": "torch"}
+RUNTIME_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}
 # What agent.py needs beside the runtime.
 AGENT_PACKAGES = ("numpy", "pillow")
 
@@ -93,14 +102,15 @@ def board_requirements(
 
 
 def _requirement(package: str, python: str, glibc: str, arch: str) -> str:
-    if arch in ARCHES:
-        for wheel in WHEELS[package]:
-            if _version(wheel.oldest) <= _version(_minor(python)) <= _version(wheel.newest) and (
-                _version(glibc) >= _version(wheel.glibc)
-            ):
-                return f"{package}=={wheel.version}"
-    pythons = sorted((version for wheel in WHEELS[package] for version in (wheel.oldest, wheel.newest)), key=_version)
-    oldest_glibc = min((wheel.glibc for wheel in WHEELS[package]), key=_version)
+    wheels = [wheel for wheel in WHEELS[package] if arch in wheel.arches]
+    for wheel in wheels:
+        if _version(wheel.oldest) <= _version(_minor(python)) <= _version(wheel.newest) and (
+            _version(glibc) >= _version(wheel.glibc)
+        ):
+            return f"{package}=={wheel.version}"
+    nearest = wheels or WHEELS[package]
+    pythons = sorted((version for wheel in nearest for version in (wheel.oldest, wheel.newest)), key=_version)
+    oldest_glibc = min((wheel.glibc for wheel in nearest), key=_version)
     raise DeviceError(
         f"{package} has no wheel for Python {python} with glibc {glibc} on {arch}. "
         f"It has them for {' and '.join(ARCHES)}, Python {pythons[0]} to {pythons[-1]}, glibc {oldest_glibc} or later: "

@@ -133,6 +133,15 @@ def count_macs(model: nn.Module, side: int) -> int:
     return int(counter.get_total_flops()) // 2
 
 
+def require_whole_patches(model: nn.Module, name: str, side: int) -> None:
+    """Raises InputError where patches would leave an edge of a picture of side x side pixels out."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    length = max(patch) if isinstance(patch, tuple) else 1
+    if side % length:
+        problem = f"image_size {side} is not a multiple of its patches' {length} pixels."
+        raise InputError(f"Model '{name}': {problem} The next that fits is {math.ceil(side / length) * length}.")
+
+
 def _timm_knows(entry: ModelEntry) -> bool:
     timm = import_timm()
     if not timm.is_model(entry.architecture):
@@ -249,11 +258,7 @@ def _build_from_file(
 
 def _check_input(model: nn.Module, entry: ModelEntry, shape: tuple[int, int, int]) -> None:
     side = shape[1]
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    length = max(patch) if isinstance(patch, tuple) else 1
-    if side % length:
-        problem = f"image_size {side} is not a multiple of its patches' {length} pixels."
-        raise InputError(f"Model '{entry.name}': {problem} The next that fits is {math.ceil(side / length) * length}.")
+    require_whole_patches(model, entry.name, side)
     trial = copy.deepcopy(model)  # LeViT and its kin keep the attention biases of their first run in eval mode
     try:
         with torch.no_grad():

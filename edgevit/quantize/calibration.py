@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, TensorsData
-from onnxruntime.quantization.calibrate import create_calibrator
+from onnxruntime.quantization import CalibrationMethod, TensorsData
+from onnxruntime.quantization.calibrate import TensorData
 
-from edgevit.errors import EdgevitError, InputError
+from edgevit.errors import InputError
+from edgevit.quantize.activations import stream_activations
+from edgevit.quantize.calibrators import LEVELS, OBSERVERS, Observer, Range
 from edgevit.recipe import Calibrator
 
-CHUNK_PICTURES = 4  # the histogram calibrators keep one chunk's activations in memory, never more
-METHODS = {
-    "minmax": CalibrationMethod.MinMax,
-    "percentile": CalibrationMethod.Percentile,
-    "entropy": CalibrationMethod.Entropy,
-}
+# An INT32 bias has the product of two scales for its own: at 2^-63 each it is float32's smallest normal, 2^-126.
+SMALLEST_SCALE = 2.0**-63
 
 
 def activation_ranges(
@@ -32,63 +25,39 @@ def activation_ranges(
     method: Calibrator = "minmax",
     on_picture: Callable[[int], None] = lambda done: None,
 ) -> TensorsData:
-    """The range (or histogram threshold) of every tensor that the operators named in `nodes` touch.
+    """The range of every activation that the operators named in `nodes` read or make; zero is always within.
 
-    batches: float32 (1, C, H, W) inputs. Peak memory does not grow with their number: ONNX Runtime's calibrators
-    keep whatever one `collect_data` call brings, so each call brings CHUNK_PICTURES.
-    Raises InputError when there is no picture, EdgevitError when ONNX Runtime cannot run the model.
+    batches: (1, ...) inputs, read once and one at a time; memory does not grow with their number.
+    Raises InputError when there is no picture, EdgevitError when ONNX Runtime cannot run the model or when an
+    activation is NaN or infinite.
     """
+    observers: dict[str, Observer] = {}
+    done = 0
+    for done, activations in enumerate(stream_activations(model, batches, _touched_by(model, nodes)), start=1):
+        for name, values in activations.items():
+            observers.setdefault(name, OBSERVERS[method]()).observe(values)
+        on_picture(done)
+    if done == 0:
+        raise InputError("Static INT8 needs pictures to calibrate on, and there is none.")
+    data = {name: _tensor_data(*representable(observer.range())) for name, observer in observers.items()}
+    return TensorsData(CalibrationMethod.MinMax, data)
+
+
+def representable(found: Range) -> Range:
+    """The same range with zero inside, so that the zero point is a code; [0, 255] where its scale would vanish.
+
+    A tensor of zeros, or of values that 8 bits cannot tell from zero, thus gets scale 1.
+    """
+    low, high = min(found[0], 0.0), max(found[1], 0.0)
+    return (low, high) if (high - low) / (LEVELS - 1) >= SMALLEST_SCALE else (0.0, LEVELS - 1.0)
+
+
+def _touched_by(model: onnx.ModelProto, nodes: Sequence[str]) -> list[str]:
     wanted = set(nodes)
-    op_types = sorted({node.op_type for node in model.graph.node if node.name in wanted})
-    with tempfile.TemporaryDirectory(prefix="edgevit-calibration-") as folder:
-        source = Path(folder) / "model.onnx"
-        onnx.save(model, source)
-        with _translated():
-            calibrator = create_calibrator(
-                str(source),
-                op_types,
-                str(Path(folder) / "augmented.onnx"),
-                METHODS[method],
-                extra_options=_options(method),
-            )
-        done = 0
-        for chunk in _chunks(batches, CHUNK_PICTURES):
-            with _translated():
-                calibrator.collect_data(_Reader(model.graph.input[0].name, chunk))
-            done += len(chunk)
-            on_picture(done)
-        if done == 0:
-            raise InputError("Static INT8 needs pictures to calibrate on, and there is none.")
-        with _translated():
-            return calibrator.compute_data()
+    constants = {tensor.name for tensor in model.graph.initializer} | {""}
+    touched = [name for node in model.graph.node if node.name in wanted for name in (*node.input, *node.output)]
+    return [name for name in dict.fromkeys(touched) if name not in constants]
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """The calibrator's prints go to stderr (stdout belongs to --json), its exceptions become EdgevitErrors."""
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    except Exception as error:  # ONNX Runtime's exceptions share no class but this one
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise EdgevitError(f"ONNX Runtime cannot calibrate this model: {reason}") from error
-
-
-def _options(method: Calibrator) -> dict[str, object]:
-    return {"percentile": 99.99} if method == "percentile" else {}
-
-
-def _chunks(batches: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    iterator = iter(batches)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, name: str, batches: list[np.ndarray]) -> None:
-        self._name = name
-        self._batches = iter(batches)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {self._name: batch}
+def _tensor_data(low: float, high: float) -> TensorData:
+    return TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))

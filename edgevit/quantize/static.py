@@ -9,16 +9,22 @@ from onnxruntime.quantization import QDQQuantizer, QuantType, TensorsData
 
 from edgevit.device import QuantizationPreset
 from edgevit.errors import EdgevitError
+from edgevit.quantize.nodes import LINEAR
 
 TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 
 
 def quantize_static(
-    model: onnx.ModelProto, nodes: Sequence[str], ranges: TensorsData, preset: QuantizationPreset
+    model: onnx.ModelProto,
+    nodes: Sequence[str],
+    ranges: TensorsData,
+    preset: QuantizationPreset,
+    has_float_products: bool = False,
 ) -> onnx.ModelProto:
     """A copy of `model` whose `nodes` run in INT8 between Q/DQ pairs; all others stay in float.
 
-    ranges: of the tensors that these nodes touch (see calibration). Biases become INT32.
+    ranges: of the tensors that these nodes touch (see calibration). Biases become INT32. has_float_products: a MatMul's
+    32-bit sums become float directly, not by way of 8 bits: nearer to fp32, and cheaper where float is wanted next.
     Raises EdgevitError when ONNX Runtime's quantizer fails.
     """
     wanted = set(nodes)
@@ -32,7 +38,11 @@ def quantize_static(
         nodes_to_quantize=list(nodes),
         nodes_to_exclude=[],
         op_types_to_quantize=sorted({node.op_type for node in model.graph.node if node.name in wanted}),
-        extra_options={"ActivationSymmetric": preset.symmetric, "WeightSymmetric": preset.weight == "int8"},
+        extra_options={
+            "ActivationSymmetric": preset.symmetric,
+            "WeightSymmetric": preset.weight == "int8",
+            "OpTypesToExcludeOutputQuantization": list(LINEAR) if has_float_products else [],
+        },
     )
     try:
         quantizer.quantize_model()

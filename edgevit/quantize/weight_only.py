@@ -14,7 +14,8 @@ QMAX = 127
 def store_weights_as_int8(model: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
     """A copy of `model` whose named Conv nodes read their weights (O, I/groups, kH, kW) through a DequantizeLinear.
 
-    Symmetric, one scale per output channel: scale = max|w| / 127; an all-zero channel gets scale 1.
+    Symmetric, one scale per output channel: scale = max|w| / 127; scale 1 where float32 has no normal number for it,
+    as for an all-zero channel.
     """
     duplicate = onnx.ModelProto()
     duplicate.CopyFrom(model)
@@ -49,6 +50,7 @@ def store_weights_as_int8(model: onnx.ModelProto, nodes: Sequence[str]) -> onnx.
 def int8_per_channel(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """INT8 codes of the same shape and float32 scales (O,): weights ≈ codes · scales along axis 0."""
     largest = np.abs(weights).reshape(len(weights), -1).max(axis=1)
-    scales = np.where(largest > 0, largest / QMAX, 1.0).astype(np.float32)
+    steps = largest.astype(np.float64) / QMAX
+    scales = np.where(steps >= np.finfo(np.float32).tiny, steps, 1.0).astype(np.float32)
     shaped = scales.reshape(-1, *[1] * (weights.ndim - 1))
     return np.clip(np.rint(weights / shaped), -QMAX, QMAX).astype(np.int8), scales

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgevit.recipe import Budget
 from edgevit.report.svg import BAD, GOOD, GRID, INK, MUTED, SERIES, draw
-from edgevit.report.tables import candidate_names, short_label
+from edgevit.report.tables import short_label
 from edgevit.results import Candidate, Epoch
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ LABEL_ON_COLOR = 0.55  # share of color above which a cell's number is drawn in 
 
 def trade_off(candidates: Sequence[Candidate], budget: Budget) -> str | None:
     """Top-1 with its 95 % interval over latency from p50 to p90; None without a candidate that has both."""
-    names = candidate_names(candidates)
+    names = tuple(c.name for c in candidates)
     shown = [(i, c.accuracy, c.latency_ms) for i, c in enumerate(candidates) if c.accuracy and c.latency_ms]
     if not shown:
         return None
@@ -121,7 +121,7 @@ def latency_distribution(candidates: Sequence[Candidate]) -> str | None:
     rows = [i for i, c in enumerate(candidates) if c.samples_ms]
     if not rows:
         return None
-    names, right = candidate_names(candidates), _right_edge_ms(candidates)
+    names, right = tuple(c.name for c in candidates), _right_edge_ms(candidates)
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()

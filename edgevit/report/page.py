@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from edgevit.errors import MissingExtraError
 from edgevit.recipe import PRETRAINED, RANDOM
 from edgevit.report import charts, tables
+from edgevit.report.html import fill, safe
 from edgevit.results import BenchReport, RunMetrics
-from edgevit.units import format_mib, format_ms, format_percent, format_seconds
+from edgevit.units import format_mib, format_ms
 
 TEMPLATE = "page.html.j2"
 MOST_SKIPPED = 50  # names on the page; metrics.json has them all
@@ -25,21 +24,7 @@ def render(metrics: RunMetrics) -> str:
     Every text of the metrics is escaped. What a run did not do is said in words.
     Raises MissingExtraError when jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
-    except ImportError:
-        raise MissingExtraError("jinja2", "train") from None
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Any] = {"ms": format_ms, "mib": format_mib, "percent": format_percent, "seconds": format_seconds}
-    environment.filters.update(filters)
-    return environment.get_template(TEMPLATE).render(_context(metrics))
+    return fill(TEMPLATE, _context(metrics))
 
 
 def _context(metrics: RunMetrics) -> dict[str, Any]:
@@ -61,14 +46,14 @@ def _context(metrics: RunMetrics) -> dict[str, Any]:
         "tiles": _tiles(metrics),
         "conditions": _conditions(metrics),
         "rows": tables.candidate_rows(metrics),
-        "names": tables.candidate_names(metrics.candidates),
+        "names": tuple(c.name for c in metrics.candidates),
         "sqnr": tables.sqnr_words,
-        "trade_off": None if meaningless else _safe(charts.trade_off(metrics.candidates, metrics.verdict.budget)),
-        "latency": _safe(charts.latency_distribution(metrics.candidates)),
+        "trade_off": None if meaningless else safe(charts.trade_off(metrics.candidates, metrics.verdict.budget)),
+        "latency": safe(charts.latency_distribution(metrics.candidates)),
         "samples_beyond": charts.samples_beyond(metrics.candidates),
-        "loss": _safe(charts.loss_curves(metrics.curves)),
-        "val_accuracy": _safe(charts.accuracy_curve(metrics.curves)),
-        "confusion": _safe(charts.confusion_heat_map(test.confusion, metrics.labels)) if test else None,
+        "loss": safe(charts.loss_curves(metrics.curves)),
+        "val_accuracy": safe(charts.accuracy_curve(metrics.curves)),
+        "confusion": safe(charts.confusion_heat_map(test.confusion, metrics.labels)) if test else None,
         "classes_are_numbered": len(metrics.labels) > charts.LABELLED_CLASSES,
         "pairs": tables.confused_pairs(test.confusion, metrics.labels) if test else (),
         "mistakes": _mistakes(test.confusion) if test else 0,
@@ -78,13 +63,6 @@ def _context(metrics: RunMetrics) -> dict[str, Any]:
         "skipped": dict(list(skipped.items())[:MOST_SKIPPED]),
         "skipped_unnamed": max(0, len(skipped) - MOST_SKIPPED),
     }
-
-
-def _safe(svg: str | None) -> Any:
-    """Our own SVG, in which matplotlib has escaped every text, is not escaped a second time."""
-    from markupsafe import Markup
-
-    return None if svg is None else Markup(svg)
 
 
 def _about(metrics: RunMetrics) -> str:
@@ -117,13 +95,12 @@ def _tiles(metrics: RunMetrics) -> tuple[tuple[str, tables.Cell], ...]:
     accuracy = tables.accuracy_cell(metrics, tested)
     if tested is not None and accuracy.is_figure:
         accuracy = tables.Cell(accuracy.text, f"{accuracy.detail}, {tested.n} pictures")
-    latency = tables.Cell(tables.NOT_ON_BOARD, is_figure=False)
-    if shipped.latency_ms is not None:
-        measured = shipped.latency_ms
-        latency = tables.Cell(format_ms(measured.p50), f"p90 {format_ms(measured.p90)}, {measured.runs} runs")
+    latency, measured = tables.latency_cell(shipped), shipped.latency_ms
+    if measured is not None:
+        latency = tables.Cell(latency.text, f"p90 {format_ms(measured.p90)}, {measured.runs} runs")
     ratio = tables.ratio_cell(shipped.vs_fp32)
     if shipped.precision == "fp32":
-        ratio = tables.Cell("is fp32", is_figure=False)
+        ratio = tables.Cell("is fp32", tables.vs_exported_words(shipped), is_figure=False)
     fp32 = next((c for c in metrics.candidates if c.precision == "fp32"), None)
     of_fp32 = f"{100 * shipped.size_mib / fp32.size_mib:.0f} % of fp32" if fp32 and fp32 is not shipped else ""
     return (
@@ -137,7 +114,9 @@ def _tiles(metrics: RunMetrics) -> tuple[tuple[str, tables.Cell], ...]:
 def _conditions(metrics: RunMetrics) -> str:
     """Where and how the candidates' latencies were measured."""
     if not any(c.latency_ms for c in metrics.candidates):
-        return f"No latency was measured on the board ({metrics.device}); none is shown in its place."
+        estimated = any(c.estimate for c in metrics.candidates)
+        instead = " Instructions were estimated; they are not time." if estimated else ""
+        return f"No latency was measured on the board ({metrics.device}); none is shown in its place.{instead}"
     machine = metrics.provenance.machine
     bench = metrics.bench
     runtime = f", {bench.runtime} {bench.runtime_version}, {_count(bench.threads, 'thread')}" if bench else ""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from edgevit.recipe import RANDOM, Budget
 from edgevit.results import Accuracy, AccuracyDrop, Candidate, LatencyRatio, Parity, RunMetrics
+from edgevit.search.describe import describe, details
 from edgevit.units import format_mib, format_ms, format_percent
+from edgevit.wording import int8_words, million_instructions
 
 NOT_ON_BOARD = "not measured on the board"
 NO_LABELS = "no labeled data"
@@ -29,6 +30,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class CandidateRow:
+    """`details`: what `policy` leaves out, or ''. `rewrites`: those that changed the candidate's graph."""
+
     name: str
     runtime: str
     outcome: str
@@ -41,18 +44,15 @@ class CandidateRow:
     size: Cell
     parity: Cell
     why: str
+    policy: str
+    details: str
+    rewrites: Cell
+    int8: Cell
 
 
 def candidate_rows(metrics: RunMetrics) -> tuple[CandidateRow, ...]:
     """One row of words for each candidate, in the order of `metrics.candidates`."""
-    names = candidate_names(metrics.candidates)
-    return tuple(_row(metrics, name, c) for name, c in zip(names, metrics.candidates, strict=True))
-
-
-def candidate_names(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """The precision, with the runtime where two candidates share a precision."""
-    uses = Counter(c.precision for c in candidates)
-    return tuple(c.precision if uses[c.precision] == 1 else f"{c.precision}, {c.runtime}" for c in candidates)
+    return tuple(_row(metrics, c) for c in metrics.candidates)
 
 
 def shipped_candidate(metrics: RunMetrics) -> Candidate | None:
@@ -71,7 +71,7 @@ def headline(metrics: RunMetrics) -> str:
         return "Nothing is shipped: no candidate meets the budget."
     parts = [_speed_words(shipped), _accuracy_words(metrics, shipped)]
     unmet = ", but the budget is not met" if metrics.verdict.within_budget is False else ""
-    return f"{shipped.precision} ships{unmet}: {', '.join(part for part in parts if part)}."
+    return f"{shipped.name} ships{unmet}: {', '.join(part for part in parts if part)}."
 
 
 def next_command(metrics: RunMetrics) -> tuple[str, str]:
@@ -141,39 +141,76 @@ def ratio_cell(ratio: LatencyRatio | None) -> Cell:
     return Cell(f"{ratio.ratio:.2f}×", f"[{ratio.ci95[0]:.2f}, {ratio.ci95[1]:.2f}]")
 
 
+def latency_cell(candidate: Candidate) -> Cell:
+    """The median; where nothing was measured, words, with the estimated instructions as their detail."""
+    if candidate.latency_ms:
+        return Cell(format_ms(candidate.latency_ms.p50))
+    if candidate.failed:
+        return Cell(NOT_MEASURED, is_figure=False)
+    return Cell(NOT_ON_BOARD, estimate_words(candidate), is_figure=False)
+
+
+def estimate_words(candidate: Candidate) -> str:
+    """'an estimated 257 million instructions on Cortex-A76, error up to 9 %'; '' when there is no estimate."""
+    estimate = candidate.estimate
+    if estimate is None:
+        return ""
+    error = f"error up to {100 * estimate.relative_error:.0f} %"
+    return f"an estimated {million_instructions(estimate)} on {estimate.core}, {error}"
+
+
+def vs_exported_words(candidate: Candidate) -> str:
+    """'1.12× as fast as exported [1.10, 1.14]': what exact rewrites bought; '' where that was not measured."""
+    if candidate.vs_exported is None:
+        return ""
+    ratio = ratio_cell(candidate.vs_exported)
+    return f"{ratio.text} as fast as exported {ratio.detail}"
+
+
 def sqnr_words(parity: Parity) -> str:
     return "identical" if parity.sqnr_db is None else f"{parity.sqnr_db:.1f} dB"
 
 
-def _row(metrics: RunMetrics, name: str, candidate: Candidate) -> CandidateRow:
+def _row(metrics: RunMetrics, candidate: Candidate) -> CandidateRow:
     is_fp32 = candidate.precision == "fp32"
     reference = Cell("reference", is_figure=False)
     drop = reference if is_fp32 and candidate.drop is None else drop_cell(candidate.drop)
-    p50, p90, p99 = _latency_cells(candidate)
+    p90, p99 = _slow_cells(candidate)
+    speed = ratio_cell(candidate.vs_fp32)
+    if is_fp32 and candidate.vs_fp32 is None:
+        speed = Cell("reference", vs_exported_words(candidate), is_figure=False)
     return CandidateRow(
-        name=name,
+        name=candidate.name,
         runtime=candidate.runtime,
         outcome="failed" if candidate.failed else "shipped" if candidate.shipped else "not shipped",
         accuracy=accuracy_cell(metrics, candidate.accuracy),
         drop=Cell(NO_MEANING, is_figure=False) if is_accuracy_meaningless(metrics) else drop,
-        p50=p50,
+        p50=latency_cell(candidate),
         p90=p90,
         p99=p99,
-        vs_fp32=reference if is_fp32 and candidate.vs_fp32 is None else ratio_cell(candidate.vs_fp32),
+        vs_fp32=speed,
         size=Cell(format_mib(candidate.size_mib)),
         parity=_parity_cell(candidate.parity),
         why=candidate.failed or candidate.why,
+        policy=describe(candidate.policy),
+        details=details(candidate.policy.model_copy(update={"rewrites": ()})),  # those asked for; shown are those done
+        rewrites=_words_cell(", ".join(candidate.rewrites)),
+        int8=_words_cell(int8_words(candidate)),
     )
 
 
-def _latency_cells(candidate: Candidate) -> tuple[Cell, Cell, Cell]:
+def _slow_cells(candidate: Candidate) -> tuple[Cell, Cell]:
+    """p90 and p99."""
     latency = candidate.latency_ms
     if latency is None:
         nothing = Cell(NOT_MEASURED if candidate.failed else NOT_ON_BOARD, is_figure=False)
-        return nothing, nothing, nothing
+        return nothing, nothing
     too_few = Cell("not claimed", f"{latency.runs} runs, 662 needed", is_figure=False)
-    p99 = too_few if latency.p99 is None else Cell(format_ms(latency.p99))
-    return Cell(format_ms(latency.p50)), Cell(format_ms(latency.p90)), p99
+    return Cell(format_ms(latency.p90)), too_few if latency.p99 is None else Cell(format_ms(latency.p99))
+
+
+def _words_cell(words: str) -> Cell:
+    return Cell(words or "none", is_figure=bool(words))
 
 
 def _parity_cell(hops: Sequence[Parity]) -> Cell:
@@ -192,8 +229,7 @@ def _speed_words(shipped: Candidate) -> str:
         return f"{format_ms(shipped.latency_ms.p50)} a picture, not compared with fp32"
     if not shipped.vs_fp32.is_real:
         return "no real difference in speed from fp32"
-    ratio = shipped.vs_fp32.ratio
-    return f"{ratio:.2f}× as fast as fp32" if ratio > 1 else f"{1 / ratio:.2f}× slower than fp32"
+    return f"{shipped.vs_fp32.ratio:.2f}× as fast as fp32"
 
 
 def _accuracy_words(metrics: RunMetrics, shipped: Candidate) -> str:

@@ -13,36 +13,28 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-UNARY = frozenset({"Cast", "Erf", "Gelu", "Identity", "Relu", "Sigmoid", "Sqrt", "Tanh"})
-BINARY = frozenset({"Add", "Div", "Mul", "Pow", "Sub"})
+from edgevit.rewrite.graph import BINARY, UNARY, constant, dim, initializer, insert, rewritten
+
 TOKEN_AXIS = 1  # (B, T, C)
 
 
 def compute_last_block_for_class_token(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same function with fewer rows in the last block; the model itself when it has no such choice of tokens."""
-    graph_model = ir.from_proto(model)
-    graph = graph_model.graph
-    for value in _token_tensors(graph):
+    return rewritten(model, _narrow_all)
+
+
+def _narrow_all(graph: ir.Graph) -> bool:
+    tensors = _token_tensors(graph)
+    for value in tensors:
         _narrow(graph, value, _tokens_used(value))
-    RemoveUnusedNodesPass()(graph_model)
-    return onnx.shape_inference.infer_shapes(_without_initializer_shapes(ir.to_proto(graph_model)))
-
-
-def _without_initializer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """onnx_ir writes initializers' shapes as value_info; the quantizer leaves them stale when it transposes one."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    kept = [info for info in model.graph.value_info if info.name not in constants]
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(kept)
-    return model
+    return bool(tensors)
 
 
 def _token_tensors(graph: ir.Graph) -> list[ir.Value]:
-    """Values (B, T, C) that are read only by Gathers of single leading tokens, fewer than T."""
+    """Values (B, T, C) that are read only by Gathers of leading tokens, fewer than T."""
     values = {node.inputs[0]: None for node in graph if node.op_type == "Gather"}
-    return [value for value in values if value is not None and 0 < _tokens_used(value) < (_dim(value, TOKEN_AXIS) or 0)]
+    return [value for value in values if value is not None and 0 < _tokens_used(value) < (dim(value, TOKEN_AXIS) or 0)]
 
 
 def _tokens_used(value: ir.Value) -> int:
@@ -51,10 +43,10 @@ def _tokens_used(value: ir.Value) -> int:
     for node, index in value.uses():
         if node.op_type != "Gather" or index != 0 or node.attributes.get_int("axis", 0) != TOKEN_AXIS:
             return 0
-        token = _constant(node.inputs[1])
-        if token is None or token.size != 1 or token.item() < 0:
+        tokens = constant(node.inputs[1])
+        if tokens is None or tokens.size == 0 or tokens.min() < 0:
             return 0
-        last = max(last, int(token.item()))
+        last = max(last, int(tokens.max()))
     return last + 1 if not value.is_graph_output() else 0
 
 
@@ -68,13 +60,13 @@ def _narrow(graph: ir.Graph, tail: ir.Value, count: int) -> None:
         if node is None or value not in wanted:
             continue
         is_whole = value.is_graph_output() or {reader for reader, _ in value.uses()} != narrow_uses[value]
-        moves = _inputs_to_narrow(node, wanted[value], _dim(value, wanted[value])) if _has_one_output(node) else None
+        moves = _inputs_to_narrow(node, wanted[value], dim(value, wanted[value])) if _has_one_output(node) else None
         if is_whole or moves is None or any(wanted.get(v, axis) != axis for v, axis in moves):
             boundary.append(value)
             continue
         if node.op_type == "Reshape":
             _set_reshape_dim(graph, node, wanted[value], count)
-        value.shape = None
+        value.shape = _with_dim(value, wanted[value], count)
         for source, axis in moves:
             wanted[source] = axis
             narrow_uses.setdefault(source, set()).add(node)
@@ -111,9 +103,11 @@ def _inputs_to_narrow(node: ir.Node, axis: int, tokens: int | None) -> list[tupl
     if node.op_type == "MatMul":
         is_row = axis == rank - 2 and first.shape is not None and len(first.shape) >= 2 and node.inputs[1] is not first
         return [(first, len(first.shape) - 2)] if is_row and first.shape is not None else None
+    if node.op_type == "MultiHeadAttention":
+        return [(first, axis)] if axis == TOKEN_AXIS and first not in node.inputs[1:] else None
     if node.op_type == "Reshape":
         keeps_tokens = _same_until(axis, first.shape, node.outputs[0].shape)
-        return [(first, axis)] if keeps_tokens and _constant(node.inputs[1]) is not None else None
+        return [(first, axis)] if keeps_tokens and constant(node.inputs[1]) is not None else None
     return None
 
 
@@ -134,54 +128,35 @@ def _aligned_inputs(node: ir.Node, axis_from_end: int, tokens: int) -> list[tupl
         axis = len(value.shape) - axis_from_end
         if axis < 0 or value.shape[axis] == 1:
             continue  # broadcast along the tokens: unchanged
-        if value.shape[axis] != tokens or _constant(value) is not None:
+        if value.shape[axis] != tokens or constant(value) is not None:
             return None
         pairs.append((value, axis))
     return pairs
 
 
 def _insert_slice(graph: ir.Graph, value: ir.Value, axis: int, count: int, readers: set[ir.Node], name: str) -> None:
-    def constant(suffix: str, number: int) -> ir.Value:
-        return _initializer(graph, f"{name}_{suffix}", np.array([number], np.int64))
+    def number(suffix: str, amount: int) -> ir.Value:
+        return initializer(graph, f"{name}_{suffix}", np.array([amount], np.int64))
 
-    inputs = [value, constant("starts", 0), constant("ends", count), constant("axes", axis)]
-    taken = ir.node("Slice", inputs, name=name, outputs=[ir.Value(name=name, type=value.type)])
-    producer = value.producer()
+    inputs = [value, number("starts", 0), number("ends", count), number("axes", axis)]
     first_reader = next(node for node in graph if node in readers)
-    if producer is None:
-        graph.insert_before(first_reader, taken)
-    else:
-        graph.insert_after(producer, taken)
+    taken = insert(graph, first_reader, "Slice", inputs, name=name, shape=_with_dim(value, axis, count))
     for reader in readers:
         for index, source in enumerate(reader.inputs):
             if source is value:
-                reader.replace_input_with(index, taken.outputs[0])
+                reader.replace_input_with(index, taken)
 
 
 def _set_reshape_dim(graph: ir.Graph, node: ir.Node, axis: int, count: int) -> None:
-    shape = _constant(node.inputs[1])
+    shape = constant(node.inputs[1])
     assert shape is not None
     narrowed = shape.copy()
     narrowed[axis] = count
-    node.replace_input_with(1, _initializer(graph, f"{node.name}_first_tokens_shape", narrowed))
+    node.replace_input_with(1, initializer(graph, f"{node.name}_first_tokens_shape", narrowed))
 
 
-def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    value = ir.Value(name=name, const_value=ir.tensor(array, name=name), type=ir.TensorType(ir.DataType.INT64))
-    value.shape = ir.Shape(array.shape)
-    graph.register_initializer(value)
-    return value
-
-
-def _constant(value: ir.Value | None) -> np.ndarray | None:
-    if value is None or value.const_value is None:
+def _with_dim(value: ir.Value, axis: int, count: int) -> ir.Shape | None:
+    """The value's shape with `count` along the axis: kept, because nobody infers it behind ONNX Runtime's operators."""
+    if value.shape is None:
         return None
-    array: np.ndarray = value.const_value.numpy()
-    return array
-
-
-def _dim(value: ir.Value, axis: int) -> int | None:
-    if value.shape is None or axis >= len(value.shape):
-        return None
-    size = value.shape[axis]
-    return size if isinstance(size, int) else None
+    return ir.Shape([count if index == axis else size for index, size in enumerate(value.shape)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgevit.errors import BadFileError, UnknownNameError
 
@@ -17,21 +17,32 @@ if TYPE_CHECKING:
 
 
 class Session(Protocol):
-    """An open artifact. `input_shape`: (N, C, H, W), with None for a size that the artifact leaves free."""
+    """An open artifact, which says itself what it takes.
+
+    input_type: 'float32', normalized, or 'uint8', which it normalizes itself. input_shape: (N, C, H, W) of float32,
+    (N, H, W, C) of uint8, with None for a size that the artifact leaves free.
+    """
 
     runtime: str
     version: str
+    input_type: str
     input_shape: tuple[int | None, ...]
 
-    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (N, classes) of float32 pixels (N, C, H, W). Raises ShapeMismatchError when they do not fit."""
+    def run(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits (N, classes) of pixels of input_type and input_shape. Raises ShapeMismatchError when they do not fit.
+
+        board.preprocess.to_input makes them of pictures.
+        """
 
     def close(self) -> None:
         """Lets go of the artifact; closing twice does no harm."""
 
 
 class RuntimeEntry(NamedTuple):
-    """`module` has open_session and import_runtime; it needs `package`, which the pip extra `extra` brings."""
+    """`module` has open_session and import_runtime; it needs `package`, which the pip extra `extra` brings.
+
+    `suffix`: of its artifacts. Two runtimes may read the same files; the first of the table is then the usual one.
+    """
 
     module: str
     package: str
@@ -41,6 +52,7 @@ class RuntimeEntry(NamedTuple):
 
 RUNTIMES = {
     "onnxruntime": RuntimeEntry("edgevit.runtimes.onnxruntime", "onnxruntime", ".onnx", ""),
+    "openvino": RuntimeEntry("edgevit.runtimes.openvino", "openvino", ".onnx", "openvino"),
     "torchscript": RuntimeEntry("edgevit.runtimes.torchscript", "torch", ".ts", "train"),
 }
 
@@ -62,10 +74,10 @@ def runtime_module(name: str) -> ModuleType:
 
 
 def runtime_for(path: Path | str) -> str:
-    """The runtime that a file's suffix belongs to. Raises BadFileError."""
+    """The first runtime of the table that a file's suffix belongs to. Raises BadFileError."""
     suffix = Path(path).suffix.lower()
     for name, entry in RUNTIMES.items():
         if entry.suffix == suffix:
             return name
-    known = ", ".join(entry.suffix for entry in RUNTIMES.values())
+    known = ", ".join(dict.fromkeys(entry.suffix for entry in RUNTIMES.values()))
     raise BadFileError(path, f"has the suffix '{suffix}', and no runtime opens that.", fix=f"Known are: {known}.")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RUNTIME = "onnxruntime"
 ORT_LOG_ERRORS = 3
+GRAPH_LEVEL = "edgevit.graph_level"
+CPU_ARENA = "edgevit.cpu_arena"
 
 
 class OnnxRuntimeSession:
@@ -26,18 +28,18 @@ class OnnxRuntimeSession:
     def __init__(self, session: Any, version: str, path: str) -> None:
         self.runtime = RUNTIME
         self.version = version
-        self.input_shape = tuple(
-            size if isinstance(size, int) and size > 0 else None for size in session.get_inputs()[0].shape
-        )
+        source = session.get_inputs()[0]
+        self.input_type = "uint8" if source.type == "tensor(uint8)" else "float32"
+        self.input_shape = tuple(size if isinstance(size, int) and size > 0 else None for size in source.shape)
         self._path = path
-        self._input = session.get_inputs()[0].name
+        self._input = source.name
         self._output = session.get_outputs()[0].name
         self._session = session
 
-    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (N, classes) of float32 pixels (N, C, H, W). Raises ShapeMismatchError when they do not fit."""
+    def run(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits (N, classes) of pixels of input_type and shape. Raises ShapeMismatchError when they do not fit."""
         assert self._session is not None, "the session is closed"
-        check_pixels(self._path, pixels, self.input_shape)
+        check_pixels(self._path, pixels, self.input_shape, self.input_type)
         try:
             logits = self._session.run([self._output], {self._input: pixels})[0]
         except Exception as error:  # ONNX Runtime's exceptions share no class but this one
@@ -54,19 +56,19 @@ class OnnxRuntimeSession:
 def open_session(path: str, threads: int, config: dict[str, str]) -> OnnxRuntimeSession:
     """An ONNX model on the CPU, with `threads` inside an operator and one operator at a time.
 
-    config: ONNX Runtime's own session entries, such as 'session.set_denormal_as_zero': '1'.
+    config: ONNX Runtime's own session entries, such as 'session.set_denormal_as_zero': '1', and two of ours for options
+    that it has no entries for: GRAPH_LEVEL ('basic', 'extended', 'layout' or 'all') and CPU_ARENA ('0' or '1').
     Raises MissingExtraError without onnxruntime, BadFileError for a file that it cannot load.
     """
     onnxruntime = import_runtime()
     if not os.path.isfile(path):
         raise BadFileError(path, "is a directory, not a model." if os.path.isdir(path) else "there is no such file.")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = ORT_LOG_ERRORS
     try:
-        for key, value in sorted(config.items()):
-            options.add_session_config_entry(key, value)
+        options = session_options(threads, config)
+    except Exception as error:  # ONNX Runtime's exceptions share no class but this one
+        problem = f"asks for what ONNX Runtime {onnxruntime.__version__} does not have ({_ort_reason(error)})."
+        raise BadFileError(path, problem, fix="Export it again, or use a newer onnxruntime.") from error
+    try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no class but this one
         problem = f"is not a model that ONNX Runtime {onnxruntime.__version__} can load ({_ort_reason(error)})."
@@ -74,6 +76,26 @@ def open_session(path: str, threads: int, config: dict[str, str]) -> OnnxRuntime
     if len(session.get_inputs()) != 1:
         raise BadFileError(path, f"has {len(session.get_inputs())} inputs, and a picture classifier has one.")
     return OnnxRuntimeSession(session, onnxruntime.__version__, path)
+
+
+def session_options(threads: int, config: dict[str, str]) -> Any:
+    """SessionOptions as open_session has them. Raises what ONNX Runtime raises for an entry that it refuses,
+    ValueError for a graph level that it does not have.
+    """
+    onnxruntime = import_runtime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ORT_LOG_ERRORS
+    level = config.get(GRAPH_LEVEL, "all")
+    found = getattr(onnxruntime.GraphOptimizationLevel, "ORT_ENABLE_" + level.upper(), None)
+    if found is None:
+        raise ValueError(f"no graph level '{level}'")
+    options.graph_optimization_level = found
+    options.enable_cpu_mem_arena = config.get(CPU_ARENA, "1") != "0"
+    for key, value in sorted(config.items()):
+        options.add_session_config_entry(key, value)
+    return options
 
 
 def import_runtime() -> Any:

@@ -29,12 +29,13 @@ class TorchScriptSession:
     def __init__(self, module: Any, version: str, path: str, input_shape: tuple[int | None, ...]) -> None:
         self.runtime = RUNTIME
         self.version = version
+        self.input_type = "float32"
         self.input_shape = input_shape
         self._path = path
         self._module = module
 
-    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (N, classes) of float32 pixels (N, C, H, W). Raises ShapeMismatchError when they do not fit."""
+    def run(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits (N, classes) of pixels of input_type and shape. Raises ShapeMismatchError when they do not fit."""
         import torch
 
         assert self._module is not None, "the session is closed"

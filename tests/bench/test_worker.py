@@ -22,6 +22,7 @@ class FakeSession:
     """Takes one tick of its clock a run; the first run takes two."""
 
     version = "9.9"
+    input_type = "float32"
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,12 @@ def test_agent_says_how_it_is_used(source: str) -> None:
     assert "Needs Python 3.8" in docstring
 
 
-def test_agent_runs_where_edgevit_is_not(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
-    root = make_bundle(agent=agent_source("onnxruntime"))
+@pytest.mark.parametrize("runtime", [name for name in AGENT_RUNTIMES if RUNTIMES[name].suffix == ".onnx"])
+def test_agent_runs_where_edgevit_is_not(runtime: str, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    if find_spec(runtime) is None:
+        pytest.skip(f"{runtime} is not installed")
+    spec = {"name": runtime, "version": "1", "entry": "model.onnx", "session": {}}
+    root = make_bundle(agent=agent_source(runtime), runtime=spec)
     Image.new("RGB", (9, 7), (255, 0, 0)).save(tmp_path / "red.png")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -48,7 +48,7 @@ CHECKPOINTS = [
     ("export broken/checkpoint-no-weights -o out", "has no model.safetensors. Name a checkpoint directory, or a"),
     ("export broken/evil.pth -o out", "broken/evil.pth: has no checkpoint.json beside its weights. Name the model"),
     ("export pictures -o out", "pictures: has no model.safetensors. Name a checkpoint directory"),
-    ("export bundle -o out", "bundle: is a bundle already. Export the checkpoint or the model that it was made from."),
+    ("export bundle -o out", "bundle: is a bundle already. Name the checkpoint or the model that it was made from."),
     ("export checkpoint -o out --classes 3", f"checkpoint: {OWN_WEIGHTS}"),
     ("export checkpoint -o out --image-size 48", f"checkpoint: {OWN_WEIGHTS}"),
     ("export checkpoint -o out --weights random", f"checkpoint: {OWN_WEIGHTS}"),

@@ -15,7 +15,20 @@ from edgevit.cli import COMMANDS
 
 # in the order in which they are listed
 NAMES = [
-    *("models", "devices", "recipes", "run", "finetune", "distill", "evaluate", "export", "bench", "compare"),
+    *(
+        "models",
+        "devices",
+        "recipes",
+        "run",
+        "finetune",
+        "distill",
+        "evaluate",
+        "export",
+        "tune",
+        "bench",
+        "profile",
+        "compare",
+    ),
     *("predict", "doctor", "report"),
 ]
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "matplotlib", "sklearn", "scipy")

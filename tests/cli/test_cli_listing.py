@@ -30,6 +30,16 @@ def test_a_table_names_everything_and_what_to_do_next(command, kind):
     assert "…" not in ended.out  # nothing is cut where there is no terminal
 
 
+@pytest.mark.parametrize("words", ["models", "models --json", "recipes folder-template"])
+def test_a_reader_who_has_seen_enough_is_no_error(words):
+    """As in 'edgevit models | head -1', with a pipe that nobody reads at all."""
+    command = [sys.executable, "-m", "edgevit", *words.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("kind", LISTINGS)
 def test_json_is_one_document_without_colors(command, kind):
     ended = command(kind, "--json")

@@ -27,6 +27,25 @@ def test_torchscript_means_torch():
 
 
 @pytest.mark.parametrize(
+    ("python", "glibc", "arch", "version"),
+    [
+        ("3.11", "2.28", "x86_64", "2026.4.1"),
+        ("3.11", "2.35", "aarch64", "2026.4.1"),  # its wheels for aarch64 need a newer glibc
+        ("3.9", "2.17", "x86_64", "2025.3.0"),
+        ("3.8", "2.31", "aarch64", "2024.4.0"),
+    ],
+)
+def test_openvino_is_pinned_by_architecture_too(python, glibc, arch, version):
+    assert board_requirement("openvino", python, glibc, arch) == f"openvino=={version}"
+
+
+def test_openvino_on_a_board_with_an_older_glibc_is_refused():
+    words = r"openvino has no wheel for Python 3\.11 with glibc 2\.31 on aarch64\. .*Python 3\.8 to 3\.14, glibc 2\.31"
+    with pytest.raises(DeviceError, match=words):
+        board_requirement("openvino", "3.11", "2.31", "aarch64")
+
+
+@pytest.mark.parametrize(
     ("python", "glibc", "arch"),
     [("3.6", "2.27", "aarch64"), ("3.15", "2.41", "aarch64"), ("3.11", "2.24", "x86_64"), ("3.11", "2.36", "armv7")],
 )
@@ -40,7 +59,9 @@ def test_a_board_without_wheels_is_told_what_would_have_them(python, glibc, arch
 
 
 def test_an_unknown_runtime_is_refused():
-    with pytest.raises(InputError, match=r"wheels of the runtime 'tensorrt'\. Take one of: onnxruntime, torchscript"):
+    with pytest.raises(
+        InputError, match=r"wheels of the runtime 'tensorrt'\. Take one of: onnxruntime, openvino, torchscript"
+    ):
         board_requirement("tensorrt", "3.11")
 
 

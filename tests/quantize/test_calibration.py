@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,10 +15,9 @@ from onnx import helper
 
 from edgevit.bench.process import child_environment
 from edgevit.errors import EdgevitError, InputError
-from edgevit.quantize import calibration
-from edgevit.quantize.calibration import CHUNK_PICTURES, activation_ranges
+from edgevit.quantize.calibration import SMALLEST_SCALE, activation_ranges, representable
 
-METHODS = ("minmax", "percentile", "entropy")
+METHODS = ("minmax", "moving-average", "percentile", "entropy", "mse")
 PIXELS = 10_000
 DOUBLING = np.array([[2.0, 0.0], [0.0, -2.0]], np.float32)
 
@@ -65,7 +65,7 @@ def range_of(ranges: object, name: str) -> tuple[float, float]:
 
 
 def test_minmax_is_the_smallest_and_the_largest_value_of_all_pictures() -> None:
-    seen = pictures((0.5, -1.0), (3.0, 0.0), (-0.25, 2.0), (1.0, 1.0), (0.0, -4.0))  # two chunks
+    seen = pictures((0.5, -1.0), (3.0, 0.0), (-0.25, 2.0), (1.0, 1.0), (0.0, -4.0))
     ranges = activation_ranges(linear_model(DOUBLING), seen, ["linear"])
     assert range_of(ranges, "flat") == (-4.0, 3.0)
     assert range_of(ranges, "logits") == (-4.0, 8.0)  # (x0, x1) becomes (2·x0, -2·x1)
@@ -81,26 +81,25 @@ def uniform_with_one_outlier() -> Iterator[NDArray[np.float32]]:
         yield picture
 
 
-def test_minmax_keeps_an_outlier_and_the_percentile_cuts_it_off() -> None:
-    assert range_of(activation_ranges(identity_model(), uniform_with_one_outlier(), ["linear"]), "same")[1] == 8.0
-    low, high = range_of(
-        activation_ranges(identity_model(), uniform_with_one_outlier(), ["linear"], "percentile"), "same"
-    )
-    values = np.abs(np.concatenate(list(uniform_with_one_outlier())))
-    expected = np.percentile(values, 99.99)
-    assert expected < 1.0
-    assert high == pytest.approx(expected, abs=0.02)  # a bin of the histogram
-    assert low == pytest.approx(-high)
-
-
-def test_the_entropy_threshold_is_within_the_data_and_cuts_the_outlier_off() -> None:
-    low, high = range_of(activation_ranges(identity_model(), uniform_with_one_outlier(), ["linear"], "entropy"), "same")
-    assert 0.5 < high < 8.0
-    assert -1.0 <= low < -0.5
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("minmax", 8.0),
+        ("percentile", 1.0),
+        ("entropy", 1.0),
+        # Clipping at h costs (8-h)², rounding 200,000·((h+1)/255)²/12 = 0.256·(h+1)²: least at (8-0.256)/1.256.
+        ("mse", 6.16),
+    ],
+)
+def test_what_becomes_of_one_outlier_among_200000_values(method: str, expected: float) -> None:
+    ranges = activation_ranges(identity_model(), uniform_with_one_outlier(), ["linear"], method)  # type: ignore[arg-type]
+    low, high = range_of(ranges, "same")
+    assert low == pytest.approx(-1.0, rel=0.05)
+    assert high == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_pictures_are_asked_for_in_chunks_and_never_ahead(method: str) -> None:
+def test_pictures_are_asked_for_one_at_a_time_and_never_ahead(method: str) -> None:
     handed, told = [], []
 
     def batches() -> Iterator[NDArray[np.float32]]:
@@ -113,7 +112,7 @@ def test_pictures_are_asked_for_in_chunks_and_never_ahead(method: str) -> None:
         assert len(handed) == done
 
     activation_ranges(linear_model(DOUBLING), batches(), ["linear"], method, on_picture)  # type: ignore[arg-type]
-    assert told == [CHUNK_PICTURES, 2 * CHUNK_PICTURES, 10]
+    assert told == list(range(1, 11))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -148,7 +147,41 @@ def test_what_onnx_runtime_refuses_is_told_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration.tempfile, "tempdir", str(tmp_path))
-    activation_ranges(linear_model(DOUBLING), pictures((1.0, 1.0)), ["linear"])
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_activation_that_is_not_finite_is_named(method: str, value: float) -> None:
+    seen = pictures((1.0, 2.0), (1.0, value))
+    with pytest.raises(EdgevitError, match=r"^Tensor '(flat|logits)' holds NaN or infinity on calibration picture 2:"):
+        activation_ranges(linear_model(DOUBLING), seen, ["linear"], method)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_and_all_zero_activations_have_a_range_that_holds_them_and_zero(method: str) -> None:
+    ranges = activation_ranges(linear_model(DOUBLING), pictures((3.0, 3.0), (3.0, 3.0)), ["linear"], method)  # type: ignore[arg-type]
+    low, high = range_of(ranges, "flat")
+    assert (low, high) == (0.0, pytest.approx(3.0, rel=1e-3))
+    zeros = activation_ranges(linear_model(DOUBLING), pictures((0.0, 0.0)), ["linear"], method)  # type: ignore[arg-type]
+    assert range_of(zeros, "flat") == (0.0, 255.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_picture_is_enough(method: str) -> None:
+    ranges = activation_ranges(linear_model(DOUBLING), pictures((-1.0, 4.0)), ["linear"], method)  # type: ignore[arg-type]
+    assert range_of(ranges, "flat") == pytest.approx((-1.0, 4.0), rel=1e-3)
+
+
+def test_only_float_activations_of_the_named_nodes_have_a_range() -> None:
+    ranges = activation_ranges(linear_model(DOUBLING), pictures((1.0, 1.0)), ["linear"])
+    assert sorted(ranges.keys()) == ["flat", "logits"]
+    assert sorted(activation_ranges(linear_model(DOUBLING), pictures((1.0, 1.0)), ["flatten"]).keys()) == [
+        "flat",
+        "input",
+    ]
+
+
+def test_a_range_always_holds_zero_and_its_scale_never_vanishes() -> None:
+    assert representable((2.0, 5.0)) == (0.0, 5.0)
+    assert representable((-5.0, -2.0)) == (-5.0, 0.0)
+    assert representable((0.0, 255 * SMALLEST_SCALE)) == (0.0, 255 * SMALLEST_SCALE)
+    assert representable((-SMALLEST_SCALE, SMALLEST_SCALE)) == (0.0, 255.0)
+    assert np.float32(SMALLEST_SCALE) ** 2 == np.finfo(np.float32).tiny

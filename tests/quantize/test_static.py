@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import onnx
 import pytest
@@ -23,6 +25,7 @@ from edgevit.errors import EdgevitError
 from edgevit.quantize.calibration import activation_ranges
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.static import quantize_static
+from edgevit.recipe import Calibrator
 
 NUMBERS = {"uint8": np.uint8, "int8": np.int8}
 PRESETS: list[tuple[Integer, Integer]] = [("uint8", "uint8"), ("uint8", "int8"), ("int8", "int8")]
@@ -171,7 +174,27 @@ def test_silus_of_a_mobilevit_are_int8_between_int8_convolutions(mobilevit_int8:
     assert not any(reads_int8(mobilevit_int8, n) for n in nodes.values() if n.op_type == "LayerNormalization")
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize(("activation", "weight"), PRESETS)
+def test_scales_of_a_mobilevit_are_normal_numbers_and_no_zero_point_overflows(
+    activation: Integer, weight: Integer
+) -> None:
+    model = mobilevit_graph()
+    found = quantizable_nodes(model)
+    nodes = (*found.linear, *found.conv, *found.silu)
+    ranges = ranges_of(model, nodes, MOBILEVIT_SHAPE)
+    constants = constants_of(quantize_static(model, nodes, ranges, preset(activation, weight)))
+    scales = [array for name, array in constants.items() if name.endswith("_scale")]
+    assert min(float(array.min()) for array in scales) >= np.finfo(np.float32).tiny
+    least = np.iinfo(NUMBERS[activation]).min
+    for name in ranges:
+        low, high = (float(value) for value in ranges[name].range_value)
+        assert low <= 0.0 <= high
+        # A zero point beyond its type would have wrapped around.
+        exact = least - low / ((high - low) / 255)
+        assert int(constants[f"{name}_zero_point"]) == pytest.approx(exact, abs=0.51)
+
+
+@pytest.mark.parametrize("method", get_args(Calibrator))
 def test_a_quantized_vit_says_nearly_the_same_however_it_was_calibrated(method: str) -> None:
     model = vit_graph()
     nodes = quantizable_nodes(model).linear
@@ -191,6 +214,28 @@ def test_nodes_that_were_not_named_stay_float() -> None:
     assert reads_int8(found, nodes[first])
     assert not any(reads_int8(found, nodes[name]) for name in others)
     assert sum(tensor.data_type == TensorProto.INT8 for tensor in found.graph.initializer) == 2  # codes, zero points
+
+
+def test_float_products_leave_their_sums_unrounded() -> None:
+    """Whole steps of the input's and the weights' scales: nothing is rounded but the logits, and here not they."""
+    model = linear_model(WEIGHT)
+    pixels = np.array([0.5, 2.0], np.float32).reshape(1, 1, 1, 2)
+    ranges = activation_ranges(model, [*SEEN, pixels], ["linear"])
+    found = quantize_static(model, ["linear"], ranges, preset(), has_float_products=True)
+    exact = np.array([0.5, 2.0]) @ (np.array([[127, 127, 127], [-64, 16, -64]]) * np.array([2, 8, 0.5]) / 127)
+    np.testing.assert_allclose(run_graph(found, pixels)[0], exact, rtol=0, atol=1e-5)
+    rounded = quantize_static(model, ["linear"], ranges, preset())
+    assert op_types(rounded).count("QuantizeLinear") == op_types(found).count("QuantizeLinear") + 1
+
+
+def test_float_products_say_more_exactly_what_a_vit_says() -> None:
+    model, pixels = vit_graph(), random_pixels(VIT_SHAPE, seed=99)
+    nodes = quantizable_nodes(model).linear
+    errors = []
+    for is_float in (True, False):
+        found = quantize_static(model, nodes, ranges_of(model, nodes, VIT_SHAPE), preset(reduce_range=True), is_float)
+        errors.append(float(np.abs(run_graph(found, pixels) - run_graph(model, pixels)).max()))
+    assert 0 < errors[0] < errors[1]
 
 
 def test_no_node_gives_the_model_as_it_was() -> None:

@@ -46,6 +46,12 @@ def test_a_channel_of_zeros_gets_scale_1() -> None:
     assert scales.tolist() == [1.0, 1.0]
 
 
+def test_weights_too_small_for_a_scale_become_zero() -> None:
+    codes, scales = int8_per_channel(np.array([[1e-45, -1e-37], [1.0, 0.0]], np.float32))
+    assert codes.tolist() == [[0, 0], [127, 0]]
+    assert scales.tolist() == [1.0, pytest.approx(1 / 127)]
+
+
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4))
 def test_no_weight_moves_by_more_than_half_a_step(values: list[float]) -> None:
     weights = np.array(values, np.float32).reshape(2, 2)

@@ -87,7 +87,7 @@ def example_candidates() -> tuple[Candidate, ...]:
         _candidate(
             "int8-static", 0.68, 2.44, 97.8, ratio=(1.31, 1.28, 1.33), drop=0.83, why="Slower than int8-dynamic."
         ),
-        Candidate(precision="mixed", runtime="onnxruntime", size_mib=0.9, failed="no layer stood out"),
+        Candidate(name="mixed", precision="mixed", runtime="onnxruntime", size_mib=0.9, failed="no layer stood out"),
     )
 
 
@@ -152,6 +152,7 @@ def _candidate(
 ) -> Candidate:
     samples = _samples(p50, 700)
     return Candidate(
+        name=precision,
         precision=precision,
         runtime="onnxruntime",
         size_mib=size_mib,

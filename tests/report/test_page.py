@@ -25,6 +25,7 @@ from PIL import Image
 
 from edgevit import results
 from edgevit.errors import MissingExtraError
+from edgevit.policy import Policy
 from edgevit.report.page import render
 
 HOSTILE = "<script>alert('x')</script>"
@@ -60,6 +61,32 @@ def test_every_candidate_has_a_row_with_its_reason(page: str) -> None:
     for candidate in example_candidates():
         assert f"{candidate.precision} onnxruntime " in words
         assert (candidate.failed or candidate.why) in words
+
+
+def test_every_candidate_is_said_to_be_what_it_is() -> None:
+    fp32, dynamic, *_ = example_candidates()
+    bought = results.LatencyRatio(ratio=1.12, ci95=(1.1, 1.14))
+    candidates = (
+        fp32.model_copy(update={"rewrites": ("gelu", "layout"), "vs_exported": bought}),
+        dynamic.model_copy(
+            update={"policy": Policy(linear="int8-dynamic"), "rewrites": ("gelu",), "int8": {"linear layers": (16, 17)}}
+        ),
+    )
+    words = _words(render(example_metrics(candidates=candidates)))
+    assert "reference 1.12× as fast as exported [1.10, 1.14]" in words
+    heading = "What each one is Candidate Policy Rewrites that changed its graph Operators in INT8"
+    rows = "fp32 fp32 gelu, layout none int8-dynamic linear layers INT8 dynamic gelu 16 of 17 linear layers"
+    assert f"{heading} {rows}" in words
+
+
+def test_instructions_stand_beside_the_missing_latency_and_not_in_its_place() -> None:
+    estimate = results.CostEstimate(core="Cortex-A76", million_instructions=246.4, relative_error=0.088)
+    candidates = tuple(unmeasured(c).model_copy(update={"estimate": estimate}) for c in example_candidates()[:2])
+    words = _words(render(example_metrics(device="rpi5", candidates=candidates, bench=None)))
+    shown = "not measured on the board an estimated 246 million instructions on Cortex-A76, error up to 9 %"
+    assert words.count(shown) == 3  # beside the verdict, and in both rows
+    assert "none is shown in its place. Instructions were estimated; they are not time." in words
+    assert "Not drawn: no candidate has both an accuracy and a latency measured on the board." in words
 
 
 def test_latencies_carry_machine_runtime_version_and_threads(page: str) -> None:

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 from example_run import example_candidates, example_metrics, unlabeled, unmeasured
 
+from edgevit.policy import Policy
 from edgevit.recipe import Budget
 from edgevit.report import tables
-from edgevit.results import Candidate, LatencyRatio, Parity, RunMetrics
+from edgevit.results import CostEstimate, LatencyRatio, Parity, RunMetrics
 
 
 def _with_shipped(**changes: object) -> RunMetrics:
@@ -22,7 +23,7 @@ def test_headline_says_what_ships_how_fast_and_how_accurate() -> None:
 @pytest.mark.parametrize(
     ("ratio", "words"),
     [
-        (LatencyRatio(ratio=0.5, ci95=(0.45, 0.55)), "2.00× slower than fp32"),
+        (LatencyRatio(ratio=0.5, ci95=(0.45, 0.55)), "0.50× as fast as fp32"),
         (LatencyRatio(ratio=1.02, ci95=(0.97, 1.06)), "no real difference in speed from fp32"),
         (None, "not compared with fp32"),
     ],
@@ -103,6 +104,39 @@ def test_a_row_has_each_figure_with_its_interval() -> None:
     assert row.outcome == "shipped"
 
 
+def test_a_row_says_what_the_candidate_is() -> None:
+    policy = Policy(rewrites=("gelu", "heads"), linear="int8-dynamic", conv="int8-static")
+    int8 = {"linear layers": (16, 17), "convolutions": (1, 1), "attention products": (0, 8)}
+    row = tables.candidate_rows(_with_shipped(policy=policy, rewrites=("gelu",), int8=int8))[1]
+    assert row.policy == "linear layers INT8 dynamic, convolutions INT8 static"
+    assert row.details == "calibrated by minmax"
+    assert row.rewrites == tables.Cell("gelu")  # 'heads' was asked for and found nothing
+    assert row.int8 == tables.Cell("16 of 17 linear layers, 1 of 1 convolutions, 0 of 8 attention products")
+
+
+def test_a_row_says_that_nothing_was_rewritten_and_nothing_is_int8() -> None:
+    row = tables.candidate_rows(_with_shipped(policy=Policy(), rewrites=(), int8={}))[1]
+    assert (row.policy, row.details) == ("fp32", "")
+    assert row.rewrites == row.int8 == tables.Cell("none", is_figure=False)
+
+
+def test_estimated_instructions_are_words_and_no_latency() -> None:
+    estimate = CostEstimate(core="Cortex-A76", million_instructions=246.4, relative_error=0.088)
+    dynamic = unmeasured(example_candidates()[1]).model_copy(update={"estimate": estimate})
+    row = tables.candidate_rows(example_metrics(candidates=(dynamic,)))[0]
+    words = "an estimated 246 million instructions on Cortex-A76, error up to 9 %"
+    assert row.p50 == tables.Cell("not measured on the board", words, is_figure=False)
+    assert row.vs_fp32 == tables.Cell("not compared", is_figure=False)
+
+
+def test_fp32_says_what_its_rewrites_bought() -> None:
+    bought = LatencyRatio(ratio=1.12, ci95=(1.1, 1.14))
+    fp32, dynamic, *_ = example_candidates()
+    rows = tables.candidate_rows(example_metrics(candidates=(fp32.model_copy(update={"vs_exported": bought}), dynamic)))
+    assert rows[0].vs_fp32 == tables.Cell("reference", "1.12× as fast as exported [1.10, 1.14]", is_figure=False)
+    assert tables.candidate_rows(example_metrics())[0].vs_fp32 == tables.Cell("reference", is_figure=False)
+
+
 def test_p99_of_too_few_runs_is_not_claimed() -> None:
     latency = example_candidates()[1].latency_ms
     assert latency is not None
@@ -137,16 +171,6 @@ def test_parity_of_a_row_is_that_of_the_hop_that_failed() -> None:
 def test_sqnr_of_equal_logits_is_identical() -> None:
     equal = Parity(hop="a", n=8, cosine=1.0, max_abs=0.0, sqnr_db=None, top1_agreement=1.0, passed=True)
     assert tables.sqnr_words(equal) == "identical"
-
-
-def test_candidates_of_one_precision_are_told_apart_by_their_runtime() -> None:
-    def candidate(precision: str, runtime: str) -> Candidate:
-        return Candidate(precision=precision, runtime=runtime, size_mib=1.0)
-
-    names = tables.candidate_names(
-        [candidate("fp32", "onnxruntime"), candidate("fp32", "torchscript"), candidate("int8-static", "onnxruntime")]
-    )
-    assert names == ("fp32, onnxruntime", "fp32, torchscript", "int8-static")
 
 
 @pytest.mark.parametrize(

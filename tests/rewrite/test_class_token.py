@@ -25,6 +25,7 @@ from tiny_models import (
 )
 
 from edgevit.export.onnx import checked
+from edgevit.rewrite import apply_rewrites
 from edgevit.rewrite.class_token import compute_last_block_for_class_token
 
 WIDTH = 4
@@ -310,6 +311,24 @@ def test_an_exported_vit_says_the_same_with_fewer_rows_in_its_last_block(graph, 
     # qkv, q·kᵀ, weights·v, projection, the MLP's two: the first block whole, the last one but for keys and values
     assert rows_multiplied(rewritten) == [tokens] * 6 + [tokens] + [kept] * 5
     assert rows_multiplied(model) == [tokens] * 12
+
+
+def test_behind_onnx_runtime_s_own_operators_the_last_block_is_narrow_too() -> None:
+    """Nobody infers shapes through them: the rewrite itself must keep what it knows."""
+    model, _ = apply_rewrites(vit_graph(), ["gelu", "attention"])
+    rewritten = compute_last_block_for_class_token(model)
+    pixels = random_pixels(VIT_SHAPE)
+    np.testing.assert_allclose(run_graph(rewritten, pixels), run_graph(model, pixels), rtol=0, atol=1e-5)
+    # q, k, v, projection, the MLP's two: the first block whole, the last one but for keys and values
+    assert rows_multiplied(rewritten) == [VIT_TOKENS] * 6 + [1, VIT_TOKENS, VIT_TOKENS, 1, 1, 1]
+
+
+def test_tokens_that_one_gather_reads_together_are_kept_together() -> None:
+    net = Net()
+    for _ in range(2):
+        net.step("linear")
+    rewritten = assert_same(net.model([net.op("Gather", net.seen[-1], net.numbers(2, 0), axis=1)]))
+    assert rows_multiplied(rewritten) == [3, 3]
 
 
 def test_a_dynamic_batch_stays_dynamic() -> None:

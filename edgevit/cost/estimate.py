@@ -1,0 +1,55 @@
+"""Instructions per inference on a core, from the graph alone: what ranks graphs for a board that is not at hand.
+
+It is no latency: it knows nothing of caches, bandwidth or how many instructions a core retires per cycle.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from edgevit.cost.armgraph import graph_on_arm
+from edgevit.cost.cores import CoreCosts
+from edgevit.cost.work import Tensors, work_of
+from edgevit.results import CostEstimate
+
+MILLION = 1e6
+
+
+@dataclass(frozen=True)
+class CostBreakdown:
+    """Million instructions per inference, one thread. `by_operator`: most expensive first.
+
+    not_calibrated: kernels that were counted by their elements, at the core's rate for unknown ones.
+    """
+
+    total: float
+    by_operator: dict[str, float]
+    not_calibrated: tuple[str, ...]
+
+
+def cost_of(path: Path, core: CoreCosts) -> CostEstimate:
+    """The cost of the ONNX file at `path`, as exported or quantized. Raises EdgevitError where ORT cannot run it."""
+    total = estimate(graph_on_arm(onnx.load(path)), core).total
+    return CostEstimate(core=core.name, million_instructions=total, relative_error=core.relative_error)
+
+
+def estimate(model: onnx.ModelProto, core: CoreCosts) -> CostBreakdown:
+    """The cost of a graph as ONNX Runtime runs it, with shapes in value_info (see graph_on_arm)."""
+    tensors = Tensors(model)
+    instructions: Counter[str] = Counter()
+    unknown: set[str] = set()
+    for node in model.graph.node:
+        work = work_of(node, tensors)
+        if work.kernel not in core.kernels:
+            unknown.add(work.kernel)
+        count = core.kernels.get(work.kernel, core.unknown).instructions(work)
+        instructions[node.op_type] += count  # type: ignore[assignment]
+    return CostBreakdown(
+        total=(sum(instructions.values()) + core.per_inference) / MILLION,
+        by_operator={name: count / MILLION for name, count in instructions.most_common()},
+        not_calibrated=tuple(sorted(unknown)),
+    )

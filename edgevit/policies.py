@@ -1,0 +1,109 @@
+"""Policies: the ways to build a model that usually win, tried by every export and where a search begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgevit.device import QuantizationPreset
+from edgevit.errors import InputError
+from edgevit.policy import ConvKind, Policy
+from edgevit.quantize.nodes import QuantizableNodes
+from edgevit.recipe import ExportSpec, RuntimeName
+
+FP32, DYNAMIC, STATIC, MIXED = "fp32", "int8-dynamic", "int8-static", "mixed"
+# ONNX Runtime's INT8 depthwise convolutions are slower than float ones in FastViT-T8 (25 ms with them, 10.5 ms without,
+# one thread, AVX-512 VNNI), and faster in MobileViT-S, where no layout change surrounds them: both are tried.
+POINTWISE: tuple[ConvKind, ...] = ("pointwise",)
+BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+NO_STEM: tuple[ConvKind, ...] = ("pointwise", "dense", "depthwise")
+
+
+# Exact rewrites that pay, by interleaved measurement (DeiT-Ti, MobileViT-S, EfficientViT-M0; one thread, AVX-512) and
+# by instructions counted on a Cortex-A76. 'attention' (MultiHeadAttention) costs 11 % more there, 'norm-affine' gains
+# nothing, 'silu' hides what static INT8 quantizes. OpenVINO has its own forms of GELU and attention.
+PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
+    "onnxruntime": (
+        "layer-norm",
+        "batch-norm",
+        "gelu",
+        "attention-split",
+        "attention-scale",
+        "positions",
+        "class-token",
+        "pooling",
+        "heads",
+        "layout",
+        "channels-last",
+    ),
+    "openvino": ("layer-norm", "batch-norm", "class-token", "pooling", "heads", "layout"),
+    "torchscript": (),
+}
+
+
+def exact_policy(runtime: RuntimeName) -> Policy:
+    """fp32 by the exact rewrites that pay on the runtime."""
+    return Policy(rewrites=PAYING_REWRITES[runtime], runtime=runtime)
+
+
+def preset_for(runtime: RuntimeName, preset: QuantizationPreset) -> QuantizationPreset:
+    """The device's preset, as the runtime wants it.
+
+    OpenVINO's fast INT8 products take signed symmetric activations (DeiT-Ti: 10.1 ms, 10.9 ms with asymmetric ones, one
+    thread, AVX-512 VNNI, OpenVINO 2026.4).
+    """
+    if runtime != "openvino":
+        return preset
+    return preset.model_copy(update={"activation": "int8", "weight": "int8", "symmetric": True})
+
+
+def int8_session(runtime: RuntimeName, isa: Sequence[str]) -> dict[str, str]:
+    """The runtime's entries for INT8 artifacts: OpenVINO computes what stays in float in bfloat16 where a processor has
+    it (its own choice, and faster), which an fp32 artifact must not.
+    """
+    return {"INFERENCE_PRECISION_HINT": "bf16"} if runtime == "openvino" and BF16 & set(isa) else {}
+
+
+def default_policies(
+    nodes: QuantizableNodes, spec: ExportSpec, model_name: str, isa: Sequence[str] = ()
+) -> dict[str, Policy]:
+    """By name: fp32 first, then what `spec.precision` asks for, as far as the model has such operators.
+
+    isa: the device's. Raises InputError for a precision that the model or the runtime does not have.
+    """
+    if spec.runtime == "openvino" and spec.precision in (DYNAMIC, MIXED):
+        raise InputError(f"--runtime openvino runs fp32 and {STATIC}, not {spec.precision}. Leave --precision out.")
+    session = int8_session(spec.runtime, isa)
+    common = _changed(exact_policy(spec.runtime), calibrator=spec.calibrator, session=session)
+    found = {FP32: exact_policy(spec.runtime)}
+    has_kinds = len(set(nodes.conv_kinds.values())) > 1
+    if nodes.linear and spec.runtime == "onnxruntime":  # OpenVINO has no fast MatMulInteger: 28 ms for DeiT-Ti's 13
+        weights = {"conv": "int8-weights"} if nodes.conv else {}
+        found[DYNAMIC] = _changed(common, linear="int8-dynamic", **weights)
+    if nodes.linear or nodes.conv:
+        static = {"linear": "int8-static"} if nodes.linear else {}
+        found[STATIC] = _changed(common, conv="int8-static", **static)
+        if has_kinds:
+            found[f"{STATIC}-pointwise"] = _changed(found[STATIC], conv_kinds=POINTWISE)
+    if nodes.linear and nodes.conv and spec.runtime == "onnxruntime":
+        found[MIXED] = _changed(common, linear="int8-dynamic", conv="int8-static")
+        if has_kinds:
+            found[f"{MIXED}-pointwise"] = _changed(found[MIXED], conv_kinds=POINTWISE)
+    if nodes.linear and nodes.attention and spec.runtime == "onnxruntime":
+        wide = {"attention": "int8-static", "residual": "int8-static" if has_kinds else "fp32"}
+        convs = NO_STEM if has_kinds else common.conv_kinds
+        found[f"{MIXED}-attention"] = _changed(
+            common, linear="int8-dynamic", conv="int8-static" if nodes.conv else "fp32", conv_kinds=convs, **wide
+        )
+    if spec.precision == "auto":
+        return found
+    wanted = {name: policy for name, policy in found.items() if policy.precision in (FP32, spec.precision)}
+    if not any(policy.precision == spec.precision for policy in wanted.values()):
+        kinds = {DYNAMIC: "linear layers", STATIC: "linear layers or convolutions"}.get(
+            spec.precision, "pair of linear layers and convolutions"
+        )
+        raise InputError(f"'{model_name}' has no {kinds} for --precision {spec.precision}. Take another.")
+    return wanted
+
+
+def _changed(policy: Policy, **fields: object) -> Policy:
+    return Policy.model_validate({**policy.model_dump(), **fields})

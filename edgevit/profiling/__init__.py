@@ -1,0 +1,1 @@
+"""Profiling: where a bundle's time goes, by operator and by layer of the model."""

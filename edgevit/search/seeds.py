@@ -1,0 +1,71 @@
+"""Seeds: where a search begins, the policies that usually win."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgevit.search.space import Choice, Parameters, Schedule, SearchSpace, policy_of
+from edgevit.search.trials import canonical
+
+MOST_SMALLER_SIZES = 1
+
+
+def seeds(space: SearchSpace, schedule: Schedule) -> tuple[Parameters, ...]:
+    """Parameters of different policies, those with the best prospects first.
+
+    fp32, dynamic linear layers, static, and mixed (linear layers dynamic, convolutions static, with and without INT8
+    attention, all convolutions or the pointwise ones), as far as the space has them: each alone on every runtime; then
+    each, on further runtimes the richest only, at the next smaller image size and with a moderate and a strong token
+    reduction.
+    """
+    found: dict[str, Parameters] = {}
+    for parameters in _wanted(space):
+        found.setdefault(canonical(policy_of(parameters, space, schedule)), parameters)
+    return tuple(found.values())
+
+
+def _wanted(space: SearchSpace) -> Iterator[Parameters]:
+    precisions = _precisions(space)
+    for runtime in space.runtimes:
+        for precision in precisions:
+            yield {"runtime": runtime, **precision}
+    for runtime in space.runtimes:
+        for precision in precisions if runtime == space.runtimes[0] else precisions[-1:]:
+            for size in space.image_sizes[1 : 1 + MOST_SMALLER_SIZES]:
+                yield {"runtime": runtime, "image_size": size, **precision}
+            for kept in _moderate_and_strong(space):
+                yield {"runtime": runtime, "kept": kept, **precision}
+
+
+def _precisions(space: SearchSpace) -> tuple[dict[str, Choice], ...]:
+    """Without those that the space does not have in full: half a policy is not the one that usually wins."""
+    by_kinds: list[dict[str, Choice]] = [
+        {"linear": "int8-dynamic", "conv": "int8-static", "conv_kinds": kinds} for kinds in _other_kinds(space)
+    ]
+    wanted: tuple[dict[str, Choice], ...] = (
+        {"linear": "fp32", "conv": "fp32"},
+        {"linear": "int8-dynamic", "conv": "int8-weights" if "int8-weights" in space.conv else "fp32"},
+        {
+            "linear": "int8-static" if "int8-static" in space.linear else "fp32",
+            "conv": "int8-static" if "int8-static" in space.conv else "fp32",
+        },
+        {"linear": "int8-dynamic", "conv": "int8-static"},
+        *by_kinds,
+        {"linear": "int8-dynamic", "conv": "int8-static", "attention": "int8-static"},
+    )
+    return tuple(
+        kinds
+        for kinds in wanted
+        if all(kinds.get(name, "fp32") in (*getattr(space, name), "fp32") for name in ("linear", "conv", "attention"))
+    )
+
+
+def _other_kinds(space: SearchSpace) -> tuple[str, ...]:
+    """The search's sets of convolutions but the plain one, as its dimension names them."""
+    return tuple("+".join(kinds) for kinds in space.conv_kinds[1:])
+
+
+def _moderate_and_strong(space: SearchSpace) -> tuple[float, ...]:
+    """A third and two thirds of the way through the shares that are searched."""
+    kept = space.tokens.kept if space.tokens else ()
+    return tuple(dict.fromkeys((kept[len(kept) // 3], kept[2 * len(kept) // 3]))) if kept else ()

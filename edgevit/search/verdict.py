@@ -1,0 +1,77 @@
+"""Verdict: what a search found, in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from edgevit.recipe import Budget
+from edgevit.results import Accuracy, AccuracyDrop
+from edgevit.search.describe import describe
+from edgevit.search.front import cost_words
+from edgevit.search.trials import Outcome, Trial
+from edgevit.units import format_percent, format_points
+
+OUTCOMES: dict[Outcome, str] = {
+    "complete": "measured on all pictures",
+    "partial": "stopped early",
+    "failed": "failed",
+    "skipped": "skipped because their predicted cost was hopeless",
+    "duplicate": "recognized as a repetition",
+}
+
+
+def search_sentences(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """How many trials there were and what became of them; the most common failure; how good the prediction was."""
+    counts = Counter(trial.outcome for trial in trials)
+    parts = ", ".join(f"{counts[outcome]} {words}" for outcome, words in OUTCOMES.items() if counts[outcome])
+    found = [f"{len(trials)} trial{'' if len(trials) == 1 else 's'}: {parts}."] if trials else []
+    failures = Counter(trial.reason for trial in trials if trial.outcome == "failed")
+    if failures:
+        reason, count = failures.most_common(1)[0]
+        found.append(f"Why trials failed, {count} of {failures.total()} times: {reason}")
+    predicted = [trial for trial in trials if trial.predicted and trial.cost]
+    if predicted:
+        last = predicted[-1].predicted
+        assert last
+        found.append(f"Cost was predicted with an error of {100 * last.relative_error:.0f} % (leave-one-out).")
+    return tuple(found)
+
+
+def chosen_sentences(
+    point: Trial, fp32: Trial | None, test: Accuracy, drop: AccuracyDrop, budget: Budget, unit: str
+) -> tuple[str, ...]:
+    """What was chosen, at which gain, and what it loses on the pictures that no trial saw.
+
+    fp32: its trial, None when it has no latency.
+    """
+    latency, _ = point.figures
+    assert point.drop is not None
+    against = ""
+    if fp32 and fp32.cost and fp32.number != point.number:
+        ratio = fp32.cost / latency
+        against = f" against {cost_words(fp32.cost, unit)} for fp32 ({ratio:.2f}×)"
+    searched = f"{_drop_words(point.drop)} on the {point.drop.n:,} held-out pictures"
+    sentences = [
+        f"Chosen: {describe(point.policy)}. It takes {cost_words(latency, unit)}{against}, {searched}.",
+        f"On {test.n:,} pictures that no trial saw, top-1 is {format_percent(test.top1, test.ci95)}: "
+        f"{_drop_words(drop)}.",
+    ]
+    limit = budget.max_drop
+    if limit is not None and drop.points > limit:
+        sentences.append(f"That is more than the budget of {limit:.2f} points: the search's own pictures flattered it.")
+    elif limit is not None and point.drop.ci95[1] > limit:
+        sentences.append(f"The estimate is within {limit:.2f} points; its interval reaches {point.drop.ci95[1]:.2f}.")
+    return tuple(sentences)
+
+
+def _drop_words(drop: AccuracyDrop) -> str:
+    return f"{format_points(-drop.points, (-drop.ci95[1], -drop.ci95[0]))} against fp32"
+
+
+def rejected_words(rejected: Sequence[tuple[Trial, AccuracyDrop]], budget: Budget) -> str:
+    """Which faster points lost too much on pictures that did not choose them."""
+    points = ", ".join(f"{trial.figures[0]:.3g}: {drop.points:.2f} points" for trial, drop in rejected)
+    count = f"{len(rejected)} faster point{'' if len(rejected) == 1 else 's'}"
+    pictures = f"{rejected[0][1].n:,} further held-out pictures"
+    return f"{count} lost more than the budget of {budget.max_drop:.2f} points on {pictures} ({points})."

@@ -1,0 +1,31 @@
+"""Workbench: what a search asks of policies, and somebody answers by building and measuring them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.policy import Policy
+
+MS = "ms"
+MILLION_INSTRUCTIONS = "M instructions"
+
+
+class Workbench(Protocol):
+    """`pictures`: how many held-out ones there are. `unit`: of cost, MS or what stands in where the target could
+    not be measured. Each method raises EdgevitError when the policy cannot be built, run or does not pass its parity.
+    """
+
+    pictures: int
+    unit: str
+
+    def build(self, policy: Policy) -> str:
+        """Makes the artifact, or finds it made; returns the hash of its file."""
+
+    def cost(self, policy: Policy) -> float:
+        """Median on the target, taken in turns with a reference; or the cost model's estimate."""
+
+    def correct(self, policy: Policy, start: int, stop: int) -> NDArray[np.bool_]:
+        """(stop - start,) of the held-out pictures start to stop, whose order is shuffled once and for all."""

@@ -1,0 +1,191 @@
+"""Worker: the search itself. Any number of them share one study, on one machine or on many."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+
+from edgevit.errors import EdgevitError
+from edgevit.policy import Policy
+from edgevit.progress import Progress
+from edgevit.recipe import Budget
+from edgevit.search.claims import claim
+from edgevit.search.front import complete, cost_words
+from edgevit.search.halving import Verdicts, cannot_win, drop_by_halving
+from edgevit.search.predictor import is_hopeless, predict_cost
+from edgevit.search.records import keep, read_trials, trial_of
+from edgevit.search.seeds import seeds
+from edgevit.search.space import Parameters, Schedule, SearchSpace, encoded, policy_of, suggest
+from edgevit.search.study import random_sampler, sampler_for
+from edgevit.search.trials import Outcome, Trial, canonical
+from edgevit.search.workbench import Workbench
+from edgevit.units import format_seconds
+
+# After so many proposals in a row that cost nothing, the next are drawn at random; after so many more, all is tried.
+STUCK = 20
+EXHAUSTED = 200
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """trials: that were run, in the whole study, by all workers. minutes: of this worker's time; None: no end."""
+
+    trials: int
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """What one worker needs. `reference`: what drops are counted from, on the same pictures."""
+
+    bench: Workbench
+    space: SearchSpace
+    schedule: Schedule
+    budget: Budget
+    limits: Limits
+    progress: Progress
+    seed: int = 0
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+
+    @property
+    def reference(self) -> Policy:
+        return policy_of({}, self.space, self.schedule)
+
+    @functools.cached_property
+    def seeds(self) -> tuple[Parameters, ...]:
+        return seeds(self.space, self.schedule)
+
+    @functools.cached_property
+    def reference_verdicts(self) -> Verdicts:
+        """Of fp32, asked for once each: every trial is compared with them."""
+        return functools.cache(functools.partial(self.bench.correct, self.reference))
+
+
+def run_search(study: optuna.Study, search: Search) -> tuple[Trial, ...]:
+    """All trials of the study when `limits` are reached, or when nothing new is left to try.
+
+    What a trial's EdgevitError says is kept in its record, and the search goes on. Ctrl-C loses the running trial only.
+    Raises EdgevitError when every trial that was run has failed.
+    """
+    search.progress.stage("Searching")
+    start, own, idle = search.clock(), 0, 0
+    while not _is_over(trials := read_trials(study), search, start) and idle < STUCK + EXHAUSTED:
+        _show(trials, search, own, start)
+        _enqueue_seeds(study, search)
+        was_run = _next_trial(study, search, is_stuck=idle >= STUCK).was_run
+        own, idle = own + was_run, 0 if was_run else idle + 1
+    if idle >= STUCK + EXHAUSTED:
+        search.progress.note("Everything in the search space was tried, or is not worth trying.")
+    _require_success(trials)
+    return trials
+
+
+def _next_trial(study: optuna.Study, search: Search, is_stuck: bool) -> Trial:
+    count = len(study.get_trials(deepcopy=False))
+    study.sampler = random_sampler(search.seed, count) if is_stuck else sampler_for(search.seed, count)
+    ended: list[Trial] = []
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        record = _evaluate(trial, search)
+        keep(trial, record)
+        ended.append(record)
+        if record.cost is None or record.drop is None:
+            raise optuna.TrialPruned(record.reason)
+        return record.cost, record.drop.points
+
+    study.optimize(objective, n_trials=1)  # not ask() and tell(): only this one sends heartbeats
+    return ended[0]
+
+
+def _evaluate(trial: optuna.Trial, search: Search) -> Trial:
+    start = search.clock()
+    policy = suggest(trial, search.space, search.schedule)
+    figures: dict[str, Any] = {}
+
+    def ended(outcome: Outcome, reason: str = "") -> Trial:
+        seconds = search.clock() - start
+        return Trial(number=trial.number, outcome=outcome, policy=policy, reason=reason, seconds=seconds, **figures)
+
+    other = claim(trial, "policy", canonical(policy))
+    if other is not None:
+        return ended("duplicate", f"Trial {other} has the same policy.")
+    known = read_trials(trial.study)
+    rivals = complete(known)
+    figures["predicted"] = prediction = predict_cost(policy, known)
+    if prediction and is_hopeless(prediction, rivals, search.budget.max_drop):
+        return ended("skipped", f"It would take about {cost_words(prediction.cost, search.bench.unit)}.")
+    try:
+        figures["artifact"] = search.bench.build(policy)
+        other = claim(trial, "artifact", _identity(figures["artifact"], policy))
+        if other is not None:
+            return ended("duplicate", f"Trial {other} has the same artifact.")
+        latency = figures["cost"] = search.bench.cost(policy)
+        figures["drop"], is_whole = drop_by_halving(
+            functools.partial(search.bench.correct, policy),
+            search.reference_verdicts,
+            search.bench.pictures,
+            lambda drop: cannot_win(drop, latency, search.budget.max_drop, rivals),
+        )
+    except EdgevitError as error:
+        return ended("failed", str(error))
+    if not is_whole:
+        return ended("partial", f"Stopped after {figures['drop'].n:,} pictures: too inaccurate, and not the fastest.")
+    return ended("complete")
+
+
+def _identity(artifact: str, policy: Policy) -> str:
+    """The file and how it is run: two policies that agree in it cannot differ in anything that is measured."""
+    return json.dumps([artifact, policy.runtime, policy.session, policy.threads], sort_keys=True)
+
+
+def _enqueue_seeds(study: optuna.Study, search: Search) -> None:
+    """Asks for the seeds that are neither done nor under way; one whose worker was killed is asked for again."""
+    present = set()
+    for frozen in study.get_trials(deepcopy=False):
+        record = trial_of(frozen)
+        if record:
+            present.add(canonical(record.policy))
+        elif not frozen.state.is_finished():
+            present.add(frozen.user_attrs.get(SEED, ""))
+    for parameters in search.seeds:
+        key = canonical(policy_of(parameters, search.space, search.schedule))
+        if key not in present:
+            study.enqueue_trial(encoded(parameters, search.space), user_attrs={SEED: key})
+
+
+def _is_over(trials: Sequence[Trial], search: Search, start: float) -> bool:
+    minutes = (search.clock() - start) / 60
+    done = sum(trial.was_run for trial in trials)
+    return done >= search.limits.trials or (search.limits.minutes is not None and minutes >= search.limits.minutes)
+
+
+def _show(trials: Sequence[Trial], search: Search, own: int, start: float) -> None:
+    """How many trials were run, how long the rest will take, and how fast the best one is."""
+    done = sum(trial.was_run for trial in trials)
+    words = []
+    elapsed = search.clock() - start
+    if own:
+        left = elapsed / own * (search.limits.trials - done)
+        if search.limits.minutes is not None:
+            left = min(left, 60 * search.limits.minutes - elapsed)
+        words.append(f"about {format_seconds(max(0.0, left))} left")
+    limit = search.budget.max_drop
+    fitting = [latency for latency, drop in (t.figures for t in complete(trials)) if limit is None or drop <= limit]
+    if fitting:
+        words.append(f"best {cost_words(min(fitting), search.bench.unit)}")
+    search.progress.update(done, search.limits.trials, ", ".join(words))
+
+
+def _require_success(trials: Sequence[Trial]) -> None:
+    failed = [trial.reason for trial in trials if trial.outcome == "failed"]
+    if failed and not any(trial.outcome in ("complete", "partial") for trial in trials):
+        reason, count = Counter(failed).most_common(1)[0]
+        raise EdgevitError(f"Not one of {len(failed)} trials could be run. {count} of them: {reason}")

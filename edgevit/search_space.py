@@ -1,0 +1,74 @@
+"""Search space: what `edgevit tune` varies for one model on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from edgevit.device import Device
+from edgevit.errors import InputError
+from edgevit.policies import NO_STEM, PAYING_REWRITES, POINTWISE, int8_session
+from edgevit.policy import Policy
+from edgevit.recipe import RuntimeName
+from edgevit.runtimes import RUNTIMES
+from edgevit.runtimes.onnxruntime import GRAPH_LEVEL
+from edgevit.search.space import SearchSpace, TokenSpace
+from edgevit.traits import Traits
+
+SEARCHED: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
+# The tanh form is off by 0.0005 at most; the piecewise one by 0.065, which few models bear.
+APPROXIMATIONS = {"gelu": ("gelu-tanh", "gelu-sigmoid", "gelu-piecewise")}
+KEPT = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
+
+
+def search_space(
+    traits: Traits, device: Device, image_sizes: Sequence[int], is_foreign: bool, only: RuntimeName | None = None
+) -> SearchSpace:
+    """Runtimes are those that the device has and that can be run here; where nothing can be measured, ONNX Runtime
+    alone, whose kernels' cost is known. Operators that the model lacks are not searched. only: this runtime.
+    Raises InputError when none is left.
+    """
+    nodes, every_kind = traits.nodes, Policy().conv_kinds
+    kinds = [every_kind, *([NO_STEM, POINTWISE] if len(set(nodes.conv_kinds.values())) > 1 else [])]
+    usable = ("onnxruntime",) if is_foreign else tuple(name for name in SEARCHED if _is_usable(name, device))
+    runtimes = tuple(name for name in usable if only in (None, name))
+    if not runtimes:
+        raise InputError(f"--runtime {only}: cannot be searched for device '{device.name}' here, only {usable[0]}.")
+    sizes = (traits.side, *sorted({size for size in image_sizes if size != traits.side}, reverse=True))
+    tokens = None
+    if traits.blocks > 2:
+        tokens = TokenSpace(
+            methods=("merge", "prune"),
+            blocks=traits.blocks,
+            tokens={size: max(1, round(traits.patches * (size / traits.side) ** 2)) for size in sizes},
+            kept=KEPT,
+            starts=(0, 1, 2, 4) if traits.blocks > 6 else (0, 1),
+        )
+    found = {
+        group: tuple(name for name in names if name in traits.approximations) for group, names in APPROXIMATIONS.items()
+    }
+    return SearchSpace(
+        image_sizes=sizes,
+        runtimes=runtimes,
+        rewrites={runtime: PAYING_REWRITES[runtime] for runtime in runtimes},
+        approximations={group: names for group, names in found.items() if names},
+        tokens=tokens,
+        input_types=("float32", "uint8"),
+        linear=("fp32", "int8-dynamic", "int8-static") if nodes.linear else ("fp32",),
+        conv=("fp32", "int8-weights", "int8-static") if nodes.conv else ("fp32",),
+        conv_kinds=tuple(kinds),
+        attention=("fp32", "int8-static") if nodes.attention else ("fp32",),
+        residual=("fp32", "int8-static") if nodes.residual and len(kinds) > 1 else ("fp32",),
+        sensitive_nodes=traits.outliers,
+        calibrators=("minmax", "percentile"),
+        smooth_alphas=(None, 0.15, 0.5) if traits.outliers else (None,),
+        correct_bias=(False, True),
+        sessions={
+            "onnxruntime": {"default": {}, "extended": {GRAPH_LEVEL: "extended"}},
+            "openvino": {"default": int8_session("openvino", device.cpu.isa)},
+        },
+    )
+
+
+def _is_usable(runtime: RuntimeName, device: Device) -> bool:
+    return runtime in device.runtimes and find_spec(RUNTIMES[runtime].package) is not None

@@ -1,0 +1,182 @@
+"""Workbench: answers a search's questions about policies by building artifacts and measuring them."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.accuracy import is_correct
+from edgevit.artifact import BundleAccuracy
+from edgevit.assemble import Evidence, bundle_artifact
+from edgevit.bench.interleave import ArtifactRun, Interleaved, measure_interleaved
+from edgevit.board.sensors import describe_machine
+from edgevit.build import Builder
+from edgevit.cost.cores import CoreCosts, costs_for
+from edgevit.cost.estimate import cost_of
+from edgevit.data.pictures import PictureSet
+from edgevit.device import Device
+from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, ParityError
+from edgevit.policy import Policy
+from edgevit.progress import Progress
+from edgevit.recipe import ExportSpec, ParityThresholds, RuntimeName
+from edgevit.results import Verdict
+from edgevit.search.space import SearchSpace
+from edgevit.search.trials import canonical
+from edgevit.search.workbench import MILLION_INSTRUCTIONS, MS
+from edgevit.search_space import search_space
+from edgevit.store import sha256_file
+from edgevit.subject import Subject
+from edgevit.traits import find_traits
+from edgevit.verify import describe_parity
+from edgevit.workshop import Artifact, Workshop
+
+TURNS_SECONDS = 1.5
+TURNS_RUNS = 40
+# A search asks for accuracy itself, on pictures; a hop is there to find what is broken.
+THRESHOLDS = ParityThresholds(int8_cosine=0.5, int8_top1_agreement=0.0)
+
+
+@contextmanager
+def opened_workbench(
+    subject: Subject,
+    device: Device,
+    evidence: Evidence,
+    threads: int,
+    image_sizes: Sequence[int],
+    progress: Progress,
+    runtime: RuntimeName | None = None,
+) -> Iterator[tuple[BuildingWorkbench, SearchSpace]]:
+    """A workbench with a folder of its own, and what there is to search for this model on this device.
+
+    image_sizes: to try besides the model's own. runtime: the only one to search. Raises DeviceError for a board of
+    another architecture whose core is not known, InputError for a size that the model does not take, and without
+    labelled pictures.
+    """
+    is_foreign = device.arch != describe_machine()["arch"]
+    core = costs_for(device) if is_foreign else None
+    if is_foreign and core is None:
+        raise DeviceError(
+            f"Device '{device.name}' cannot be measured here, and what instructions cost on its "
+            f"{device.cpu.clusters[0].model} is not known. Run 'edgevit tune' on a machine of its kind."
+        )
+    if evidence.judged is None or evidence.tested is None:
+        raise InputError("A search needs labelled pictures of the classes that the model was trained for.")
+    for size in image_sizes:
+        subject.resized(size)  # refuses what the model does not take, before the search begins
+    with tempfile.TemporaryDirectory(prefix="edgevit-tune-") as folder:
+        shop = Workshop(
+            subject, device, ExportSpec(), THRESHOLDS, evidence.calibration, evidence.probes, Path(folder),
+            is_foreign=is_foreign, progress=progress,
+        )  # fmt: skip
+        builder = Builder(shop)
+        space = search_space(find_traits(builder), device, image_sizes, is_foreign, runtime)
+        yield BuildingWorkbench(shop, builder, evidence, evidence.judged, threads, core), space
+
+
+class BuildingWorkbench:
+    """The search's Workbench on this machine: artifacts are built in the workshop's folder.
+
+    held_out: labelled pictures that the search may see. core: where the target is no machine of this architecture, what
+    its instructions cost; None where it is, and latency is measured, in turns with the first artifact that was asked
+    for, so that a machine that drifts meets both alike.
+    """
+
+    def __init__(
+        self,
+        shop: Workshop,
+        builder: Builder,
+        evidence: Evidence,
+        held_out: PictureSet,
+        threads: int,
+        core: CoreCosts | None,
+    ) -> None:
+        self.pictures = len(held_out)
+        self.unit = MILLION_INSTRUCTIONS if core else MS
+        self._shop, self._builder, self._evidence, self._held_out = shop, builder, evidence, held_out
+        self._threads, self._core = threads, core
+        self._artifacts: dict[str, Artifact] = {}
+        self._verdicts: dict[tuple[str, int, int], NDArray[np.bool_]] = {}
+        self._reference: Artifact | None = None
+        self._reference_ms = 0.0
+
+    def build(self, policy: Policy) -> str:
+        """The sha256 of the artifact's file. Raises EdgevitError, ParityError when it is not built or a hop fails."""
+        return sha256_file(self._artifact(policy).path)
+
+    def cost(self, policy: Policy) -> float:
+        """Median in ms, or the estimated million instructions."""
+        artifact = self._artifact(policy)
+        if self._core is not None:
+            return cost_of(artifact.path, self._core).million_instructions
+        if self._reference is None:
+            self._reference, self._reference_ms = artifact, self._medians(artifact)[0]
+            return self._reference_ms
+        reference_ms, cost = self._medians(self._reference, artifact)
+        return cost * self._reference_ms / reference_ms
+
+    def correct(self, policy: Policy, start: int, stop: int) -> NDArray[np.bool_]:
+        """(stop - start,) of the held-out pictures."""
+        key = canonical(policy.model_copy(update={"threads": None})), start, stop
+        if key not in self._verdicts:
+            self._verdicts[key] = self._is_correct(policy, self._held_out.subset(np.arange(start, stop)))
+        return self._verdicts[key]
+
+    def confirmed(self, policy: Policy) -> NDArray[np.bool_]:
+        """(N,) of held-out pictures that no trial was judged by; none where the search took them all."""
+        pictures = self._evidence.confirming
+        return self._is_correct(policy, pictures) if pictures else np.zeros(0, np.bool_)
+
+    def tested(self, policy: Policy) -> NDArray[np.bool_]:
+        """(N,) of the pictures that the search never sees."""
+        assert self._evidence.tested is not None
+        return self._is_correct(policy, self._evidence.tested)
+
+    def write_bundle(self, policy: Policy, target: Path, verdict: Verdict, accuracy: BundleAccuracy) -> None:
+        """The policy's artifact as a bundle. Raises InputError when `target` exists."""
+        artifact = self._artifact(policy)
+        bundle_artifact(self._shop, self._evidence, artifact, verdict, accuracy, self._threads, target)
+
+    def _artifact(self, policy: Policy) -> Artifact:
+        file = policy.model_copy(update={"session": {}, "threads": None})  # they change how it is run, not what it is
+        key = canonical(file)
+        if key not in self._artifacts:
+            artifact = self._builder.build(f"policy-{len(self._artifacts)}", file)
+            if artifact.failed:
+                raise EdgevitError(artifact.failed)
+            broken = next((hop for hop in artifact.parity if not hop.passed), None)
+            if broken:
+                raise ParityError(f"{describe_parity(broken)}.")
+            self._artifacts[key] = artifact
+        made = self._artifacts[key]
+        return replace(made, policy=policy, session={**made.session, **policy.session})
+
+    def _is_correct(self, policy: Policy, pictures: PictureSet) -> NDArray[np.bool_]:
+        return is_correct(self._shop.logits(self._artifact(policy), pictures), pictures.labels)
+
+    def _medians(self, *artifacts: Artifact) -> list[float]:
+        """ms of each, taken in turns."""
+        runs = {
+            str(index): ArtifactRun(
+                artifact.path,
+                artifact.runtime,
+                artifact.policy.threads or self._threads,
+                artifact.input_shape,
+                artifact.session,
+            )
+            for index, artifact in enumerate(artifacts)
+        }
+        timings = measure_interleaved(runs, min_seconds=TURNS_SECONDS, min_runs=TURNS_RUNS)
+        return [_median(timings[name]) for name in runs]
+
+
+def _median(timing: Interleaved) -> float:
+    if timing.failed:
+        raise MeasurementError(timing.failed)
+    return statistics.median(timing.samples_ms)

@@ -1,0 +1,98 @@
+"""Workshop: what artifacts are made and judged with, and the artifacts that come out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.board.preprocess import Preprocess
+from edgevit.data.batches import predict_all
+from edgevit.data.pictures import PictureSet
+from edgevit.device import Device
+from edgevit.policy import Policy
+from edgevit.progress import Progress
+from edgevit.recipe import ExportSpec, ParityThresholds
+from edgevit.results import Parity
+from edgevit.runtimes import open_session
+from edgevit.subject import Subject
+
+# An x86 without VNNI saturates U8S8 sums, an ARM does not: what is meant for ARM is judged by U8U8 here.
+EXACT_INTEGER_SUMS = {"session.x64quantprecision": "1"}
+# Nothing is timed in this process: on a busy machine threads that spin while they wait take many times as long.
+YIELD_WHEN_IDLE = {"session.intra_op.allow_spinning": "0"}
+EVERY_CORE = 0
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model's file, made by `policy`. `name` is its own among those that are compared.
+
+    `preprocess`: how pictures are made into its input. `session`: what the runtime is configured with on the device.
+    `rewrites`: those that changed the graph; exported: the file before them. int8: by kind of operator, how many
+    compute in INT8, and of how many. `failed`: why there is no file to ship.
+    """
+
+    name: str
+    policy: Policy
+    path: Path
+    preprocess: Preprocess
+    session: dict[str, str]
+    parity: tuple[Parity, ...] = ()
+    rewrites: tuple[str, ...] = ()
+    exported: Path | None = None
+    int8: dict[str, tuple[int, int]] = field(default_factory=dict)
+    failed: str | None = None
+
+    @property
+    def precision(self) -> str:
+        return self.policy.precision
+
+    @property
+    def runtime(self) -> str:
+        return self.policy.runtime
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        return 1, self.preprocess.channels, self.preprocess.height, self.preprocess.width
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it was built and every hop that led to it passed."""
+        return not self.failed and all(hop.passed for hop in self.parity)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What artifacts are made and judged with.
+
+    probes: real pictures on which neighbouring hops are compared.
+    is_foreign: the device has another architecture than this machine.
+    """
+
+    subject: Subject
+    device: Device
+    spec: ExportSpec
+    thresholds: ParityThresholds
+    calibration: PictureSet
+    probes: PictureSet
+    folder: Path
+    is_foreign: bool
+    progress: Progress
+
+    def logits(self, artifact: Artifact, pictures: PictureSet) -> Logits:
+        """(N, classes) as the artifact gives them here, as nearly as this machine can to how the device will."""
+        config = dict(artifact.session)
+        if artifact.runtime == "onnxruntime":
+            config |= {**YIELD_WHEN_IDLE, **(EXACT_INTEGER_SUMS if self.is_foreign else {})}
+        session = open_session(artifact.path, artifact.runtime, EVERY_CORE, config)
+        try:
+            return predict_all(
+                session.run, pictures, artifact.preprocess, progress=self.progress.update, input_type=session.input_type
+            )
+        finally:
+            session.close()

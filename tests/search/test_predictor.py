@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from edgevit.policy import Policy
+from edgevit.results import AccuracyDrop
+from edgevit.search.predictor import is_hopeless, predict_cost
+from edgevit.search.trials import Prediction, Trial
+
+FACTORS = {"fp32": 1.0, "int8-dynamic": 0.6, "int8-static": 0.5}
+
+
+def _latency_ms(policy: Policy) -> float:
+    """Factors multiply, as the model assumes; nothing of it is the model's."""
+    return 20 * FACTORS[policy.linear] * (0.8 if "fast" in policy.rewrites else 1.0) * (policy.threads or 1) ** -0.5
+
+
+def _trial(number: int, policy: Policy, points: float = 0.0, low: float = -1.0) -> Trial:
+    drop = AccuracyDrop(n=100, points=points, ci95=(low, points + 1), p_value=1.0)
+    return Trial(number=number, outcome="complete", policy=policy, cost=_latency_ms(policy), drop=drop)
+
+
+POLICIES = [
+    Policy(linear=linear, rewrites=rewrites, threads=threads)
+    for linear in FACTORS
+    for rewrites in ((), ("fast",))
+    for threads in (1, 2, 4)
+]
+
+
+def test_there_is_no_prediction_before_eight_measured_trials():
+    known = [_trial(number, policy) for number, policy in enumerate(POLICIES[:7])]
+    failed = Trial(number=9, outcome="failed", policy=Policy())
+    assert predict_cost(POLICIES[8], [*known, failed]) is None
+    assert predict_cost(POLICIES[8], [*known, _trial(7, POLICIES[7])]) is not None
+
+
+def test_factors_are_learned_and_the_error_is_small_where_they_hold():
+    unseen = POLICIES[10]
+    known = [_trial(number, policy) for number, policy in enumerate(POLICIES) if policy != unseen]
+    prediction = predict_cost(unseen, known)
+    assert prediction is not None
+    assert prediction.cost == pytest.approx(_latency_ms(unseen), rel=0.05)
+    assert prediction.relative_error < 0.05
+
+
+def test_latencies_that_nothing_explains_have_an_error_of_their_own_spread():
+    factors = (1, 3, 1, 3, 3, 1, 3, 1, 1, 3)  # of the same policy: half its logarithms lie at 0, half at log 3
+    known = [
+        _trial(number, POLICIES[0]).model_copy(update={"cost": 10.0 * factor}) for number, factor in enumerate(factors)
+    ]
+    prediction = predict_cost(POLICIES[0], known)
+    assert prediction is not None
+    spread = math.log(3) / 2
+    assert prediction.cost == pytest.approx(10 * math.sqrt(3))
+    # Left out, a point is as far from the others' mean as spread * 10 / 9.
+    assert prediction.relative_error == pytest.approx(spread * 10 / 9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cost", "relative_error", "expected"),
+    [(12.0, 0.05, True), (12.0, 0.1, False), (9.0, 0.0, False)],  # 12·e^-0.1 = 10.9, 12·e^-0.2 = 9.8
+)
+def test_only_what_is_slower_beyond_doubt_is_hopeless(cost, relative_error, expected):
+    free = _trial(0, POLICIES[0]).model_copy(update={"cost": 10.0})
+    prediction = Prediction(cost=cost, relative_error=relative_error)
+    assert is_hopeless(prediction, [free], 1.0) is expected
+
+
+@pytest.mark.parametrize(("max_drop", "expected"), [(1.0, False), (4.0, True), (None, False)])
+def test_only_what_costs_next_to_nothing_of_the_budget_makes_others_hopeless(max_drop, expected):
+    fast = _trial(0, POLICIES[0], points=0.5, low=-2.0).model_copy(update={"cost": 1.0})
+    assert is_hopeless(Prediction(cost=100.0, relative_error=0.0), [fast], max_drop) is expected
+    assert not is_hopeless(Prediction(cost=100.0, relative_error=0.0), [], max_drop)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+from arithmetic_bench import SPACE, constant_schedule
+from pydantic import ValidationError
+
+from edgevit.policy import Policy, TokenReduction
+from edgevit.rewrite.token_schedule import schedule
+from edgevit.search.seeds import seeds
+from edgevit.search.space import SearchSpace, TokenSpace, dimensions, encoded, policy_of, suggest
+from edgevit.search.trials import canonical
+
+
+def test_the_plain_values_are_fp32_with_the_exact_rewrites():
+    assert policy_of({}, SPACE, constant_schedule) == Policy(rewrites=("class-token",))
+
+
+def test_every_parameter_arrives_in_the_policy():
+    parameters = {
+        "image_size": 192, "gelu": "quick-gelu", "kept": 0.5, "start": 3, "token_method": "merge",
+        "linear": "int8-static", "conv": "int8-static", "attention": "int8-static", "float_nodes": 2,
+        "calibrator": "percentile", "smooth_alpha": 0.5, "session": "no arena",
+    }  # fmt: skip
+    assert policy_of(parameters, SPACE, constant_schedule) == Policy(
+        image_size=192,
+        rewrites=("class-token", "quick-gelu"),
+        tokens=TokenReduction(method="merge", removed=(0, 0, 0, 8, 8, 8, 8, 8, 8, 8, 8, 8)),  # 145 / 2 in 9 blocks
+        linear="int8-static",
+        conv="int8-static",
+        attention="int8-static",
+        float_nodes=("node 0", "node 1"),
+        calibrator="percentile",
+        smooth_alpha=0.5,
+        session={"session.enable_cpu_mem_arena": "0"},
+    )
+
+
+@pytest.mark.parametrize(
+    "without_effect",
+    [
+        {"float_nodes": 4},
+        {"calibrator": "percentile"},
+        {"smooth_alpha": 0.5},
+        {"start": 3},
+        {"token_method": "merge"},
+        {"image_size": 224},
+    ],
+)
+def test_what_has_no_effect_does_not_make_another_policy(without_effect):
+    assert policy_of(without_effect, SPACE, constant_schedule) == policy_of({}, SPACE, constant_schedule)
+
+
+def test_a_dimension_with_one_value_is_not_searched():
+    space = SearchSpace(image_sizes=(224,), linear=("fp32", "int8-dynamic"))
+    assert [dimension.name for dimension in dimensions(space)] == ["linear"]
+
+
+def test_float_nodes_are_tried_in_doubling_numbers_up_to_all():
+    space = SearchSpace(image_sizes=(224,), sensitive_nodes=("a", "b", "c", "d", "e", "f"))
+    assert dimensions(space)[0].choices == (0, 1, 2, 4, 6)
+
+
+def test_torchscript_takes_nothing_but_the_image_size():
+    space = SPACE.model_copy(update={"runtimes": ("onnxruntime", "torchscript")})
+    parameters = {"runtime": "torchscript", "linear": "int8-static", "kept": 0.5, "image_size": 160}
+    assert policy_of(parameters, space, constant_schedule) == Policy(image_size=160, runtime="torchscript")
+
+
+def test_a_trial_with_encoded_parameters_suggests_their_policy():
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    study = optuna.create_study()
+    for parameters in seeds(SPACE, constant_schedule):
+        study.enqueue_trial(encoded(parameters, SPACE))
+        assert suggest(study.ask(), SPACE, constant_schedule) == policy_of(parameters, SPACE, constant_schedule)
+
+
+def test_the_schedule_of_the_rewrites_fits():
+    tokens = TokenSpace(methods=("prune",), blocks=12, tokens={224: 196}, kept=(0.5,))
+    space = SearchSpace(image_sizes=(224,), tokens=tokens)
+    policy = policy_of({"kept": 0.5}, space, schedule)
+    assert policy.tokens is not None
+    assert sum(policy.tokens.removed) == 98
+
+
+def test_seeds_begin_with_each_precision_and_repeat_nothing():
+    found = [policy_of(seed, SPACE, constant_schedule) for seed in seeds(SPACE, constant_schedule)]
+    assert [policy.precision for policy in found[:5]] == ["fp32", "int8-dynamic", "int8-static", "mixed", "mixed"]
+    assert [policy.attention for policy in found[3:5]] == ["fp32", "int8-static"]
+    assert [policy.image_size for policy in found].count(192) == 5
+    shares = [sum(policy.tokens.removed) for policy in found if policy.tokens]
+    assert shares == [12 * 4, 12 * 8] * 5  # kept 0.7 and 0.5 of 197 in 12 blocks
+    assert len({canonical(policy) for policy in found}) == len(found) == 5 * 4
+
+
+def test_seeds_leave_out_what_the_space_does_not_have():
+    space = SearchSpace(image_sizes=(224,), linear=("fp32", "int8-dynamic"))
+    found = [policy_of(seed, space, constant_schedule).precision for seed in seeds(space, constant_schedule)]
+    assert found == ["fp32", "int8-dynamic"]
+
+
+def test_a_size_without_its_number_of_tokens_is_refused():
+    tokens = TokenSpace(methods=("prune",), blocks=12, tokens={224: 196})
+    with pytest.raises(ValidationError, match="how many there are at 160 px is not said"):
+        SearchSpace(image_sizes=(224, 160), tokens=tokens)
+
+
+def test_the_order_of_rewrites_and_entries_is_no_difference():
+    one = Policy(rewrites=("a", "b"), session={"x": "1", "y": "2"}, float_nodes=("n", "m"))
+    other = Policy(rewrites=("b", "a"), session={"y": "2", "x": "1"}, float_nodes=("m", "n"))
+    assert canonical(one) == canonical(other)
+    assert canonical(one) != canonical(Policy())

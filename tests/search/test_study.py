@@ -1,0 +1,122 @@
+"""The study as it is kept: several workers at once, killed ones, and databases that cannot be used."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from arithmetic_bench import ArithmeticBench
+from optuna.trial import TrialState
+from search_process import GRACE_S, HEARTBEAT_S, IDENTITY, NAME, search_with
+
+import edgevit
+from edgevit.errors import InputError
+from edgevit.search.records import lost_trials, read_trials
+from edgevit.search.study import opened_study, sampler_for, shown
+from edgevit.search.trials import canonical
+from edgevit.search.worker import run_search
+
+WORKER = Path(__file__).with_name("search_process.py")
+
+
+def _start(url: str, trials: int, seed: int, pause_s: float = 0.0) -> subprocess.Popen[str]:
+    words = [sys.executable, WORKER, url, str(trials), str(seed), str(pause_s)]
+    root = Path(edgevit.__file__).parents[1]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
+
+
+def test_two_workers_on_one_file_never_run_the_same_policy(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    workers = [_start(url, 12, seed=0), _start(url, 12, seed=0)]  # the same seed: they want the same
+    built: list[list[str]] = []
+    for worker in workers:
+        out, err = worker.communicate(timeout=60)
+        assert worker.returncode == 0, err
+        built.append(out.splitlines())
+    everything = built[0] + built[1]
+    assert len(set(everything)) == len(everything)
+    assert len(everything) >= 12
+    with opened_study(url, NAME, IDENTITY) as study:
+        trials = read_trials(study)
+    ran = [canonical(trial.policy) for trial in trials if trial.was_run]
+    assert sorted(ran) == sorted(everything)
+
+
+def test_a_killed_worker_loses_its_running_trial_and_nothing_else(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    worker = _start(url, 100, seed=0, pause_s=0.2)
+    assert worker.stdout
+    begun = [worker.stdout.readline() for _ in range(4)]  # three ended before the fourth began
+    worker.send_signal(signal.SIGKILL)
+    worker.communicate(timeout=30)
+    with opened_study(url, NAME, IDENTITY, HEARTBEAT_S, GRACE_S) as study:
+        kept = read_trials(study)
+        assert len(kept) >= 3
+        running = [trial for trial in study.get_trials() if trial.state == TrialState.RUNNING]
+        assert len(running) <= 1
+        _wait_for_the_grace_period()
+        trials = run_search(study, search_with(ArithmeticBench(pictures=200), trials=20, seed=0))
+        assert trials[: len(kept)] == kept
+        assert lost_trials(study) == len(running)
+        assert not [trial for trial in study.get_trials() if trial.state == TrialState.RUNNING]
+    ran = [canonical(trial.policy) for trial in trials if trial.was_run]
+    assert len(set(ran)) == len(ran) == 20
+    assert {line.strip() for line in begun} <= set(ran)  # the one that was lost is a seed, and was asked for again
+
+
+def _wait_for_the_grace_period() -> None:
+    """The database compares its own clock with the last heartbeat: there is none to inject."""
+    time.sleep(GRACE_S + HEARTBEAT_S + 0.5)
+
+
+def test_a_study_of_something_else_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    with opened_study(url, NAME, {"model": "a", "data": "digits"}):
+        pass
+    with opened_study(url, NAME, {"model": "a", "data": "digits"}) as study:
+        assert study.study_name == NAME
+    with (
+        pytest.raises(InputError, match=r"the search 'search' there has another data and model\. Choose another fol"),
+        opened_study(url, NAME, {"model": "b", "data": "pets"}),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("storage", "reason"),
+    [
+        ("study.db", "Could not parse"),
+        ("sqlite:////nowhere/at/all/study.db", "unable to open database file"),
+        ("oddbase://host/name", "oddbase"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_one_line(storage, reason):
+    with pytest.raises(InputError, match=reason) as refused, opened_study(storage, NAME, {}):
+        pass
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith(f"--storage {storage}: cannot be used: ")
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path):
+    path = tmp_path / "study.db"
+    path.write_bytes(b"not a database, and long enough to have a header of one" * 4)
+    with pytest.raises(InputError, match="file is not a database"), opened_study(f"sqlite:///{path}", NAME, {}):
+        pass
+
+
+def test_a_password_is_not_shown():
+    assert shown("postgresql://me:secret@host/studies") == "postgresql://me:***@host/studies"
+
+
+def test_the_next_trial_has_other_random_numbers_than_the_last_and_the_same_after_a_restart():
+    def first(trials: int) -> float:
+        study = optuna.create_study(sampler=sampler_for(0, trials))
+        return study.ask().suggest_float("x", 0, 1)
+
+    assert first(5) == first(5)
+    assert first(5) != first(6)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from digits_shop import device_here
+
+from edgevit import search_space as module
+from edgevit.device import Device
+from edgevit.policies import NO_STEM, PAYING_REWRITES, POINTWISE
+from edgevit.policy import ConvKind, Policy
+from edgevit.quantize.nodes import QuantizableNodes
+from edgevit.rewrite.token_schedule import few_steps
+from edgevit.runtimes.onnxruntime import GRAPH_LEVEL
+from edgevit.search.space import SearchSpace, policy_of
+from edgevit.search_space import KEPT, search_space
+from edgevit.traits import Traits
+
+EVERY_KIND: tuple[ConvKind, ...] = ("stem", "pointwise", "dense", "depthwise")
+NOTHING = QuantizableNodes(linear=(), conv=(), silu=(), attention=(), residual=(), passing=(), conv_kinds={})
+VIT = replace(
+    NOTHING, linear=("qkv",), conv=("patches",), attention=("scores",), residual=("skip",),
+    conv_kinds={"patches": "stem"},
+)  # fmt: skip
+HYBRID = replace(VIT, conv=("a", "b"), conv_kinds={"a": "stem", "b": "pointwise"})
+
+
+def traits(nodes: QuantizableNodes = VIT, **changes: Any) -> Traits:
+    """A ViT of 12 blocks and 14 x 14 patches, unless said otherwise."""
+    found = {
+        "side": 224, "nodes": nodes, "outliers": (), "blocks": 12, "patches": 196,
+        "approximations": frozenset({"gelu-tanh"}),
+    }  # fmt: skip
+    return Traits(**{**found, **changes})
+
+
+def board(isa: tuple[str, ...] = (), runtimes: tuple[str, ...] = ("onnxruntime", "openvino")) -> Device:
+    device = device_here()
+    return device.model_copy(update={"runtimes": runtimes, "cpu": device.cpu.model_copy(update={"isa": isa})})
+
+
+def space_of(found: Traits, device: Device | None = None, sizes: tuple[int, ...] = (), is_foreign: bool = False) -> Any:
+    return search_space(found, device or board(), sizes, is_foreign)
+
+
+@pytest.fixture(autouse=True)
+def _every_runtime_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda package: package)
+
+
+def test_the_first_of_everything_is_fp32_as_the_model_came() -> None:
+    space: SearchSpace = space_of(traits(HYBRID, outliers=("qkv",)), sizes=(160,))
+    assert policy_of({}, space, few_steps) == Policy(rewrites=PAYING_REWRITES["onnxruntime"])
+
+
+def test_sizes_are_the_models_own_and_then_the_others_once_each_and_largest_first() -> None:
+    space = space_of(traits(), sizes=(160, 256, 224, 160))
+    assert space.image_sizes == (224, 256, 160)
+
+
+def test_patches_are_counted_by_area_at_each_size() -> None:
+    tokens = space_of(traits(), sizes=(112, 64)).tokens
+    assert tokens.tokens == {224: 196, 112: 49, 64: 16}  # 14², 7², 4²: patches of 16 pixels
+    assert (tokens.blocks, tokens.kept, tokens.starts) == (12, KEPT, (0, 1, 2, 4))
+
+
+@pytest.mark.parametrize(("blocks", "starts"), [(6, (0, 1)), (7, (0, 1, 2, 4)), (3, (0, 1))])
+def test_tokens_go_from_one_of_the_first_blocks_on(blocks: int, starts: tuple[int, ...]) -> None:
+    tokens = space_of(traits(blocks=blocks)).tokens
+    assert tokens.starts == starts
+    for start in starts:
+        assert len(few_steps(blocks, tokens.tokens[224], KEPT[0], start)) == blocks
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_without_three_blocks_no_token_goes(blocks: int) -> None:
+    assert space_of(traits(blocks=blocks, patches=0)).tokens is None
+
+
+def test_operators_that_the_model_lacks_are_not_searched() -> None:
+    space = space_of(traits(NOTHING, blocks=0, patches=0, approximations=frozenset()))
+    assert (space.linear, space.conv, space.attention, space.residual) == (("fp32",),) * 4
+    assert space.conv_kinds == (EVERY_KIND,)
+    assert (space.approximations, space.sensitive_nodes, space.smooth_alphas) == ({}, (), (None,))
+
+
+def test_a_vit_is_searched_in_every_precision_but_residual_sums() -> None:
+    space = space_of(traits())
+    assert space.linear == ("fp32", "int8-dynamic", "int8-static")
+    assert space.conv == ("fp32", "int8-weights", "int8-static")
+    assert (space.attention, space.residual) == (("fp32", "int8-static"), ("fp32",))
+    assert space.conv_kinds == (EVERY_KIND,)
+
+
+def test_with_several_kinds_of_convolutions_some_may_stay_in_float_and_sums_be_quantized() -> None:
+    space = space_of(traits(HYBRID))
+    assert space.conv_kinds == (EVERY_KIND, NO_STEM, POINTWISE)
+    assert space.residual == ("fp32", "int8-static")
+
+
+def test_only_approximations_that_change_the_graph_are_offered() -> None:
+    assert space_of(traits()).approximations == {"gelu": ("gelu-tanh",)}
+
+
+def test_outliers_may_stay_in_float_or_be_smoothed() -> None:
+    space = space_of(traits(outliers=("qkv",)))
+    assert (space.sensitive_nodes, space.smooth_alphas) == (("qkv",), (None, 0.15, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("device", "is_foreign", "runtimes"),
+    [
+        (board(), False, ("onnxruntime", "openvino")),
+        (board(runtimes=("onnxruntime",)), False, ("onnxruntime",)),
+        (board(), True, ("onnxruntime",)),
+        (board(runtimes=("onnxruntime", "openvino", "torchscript")), False, ("onnxruntime", "openvino")),
+    ],
+)
+def test_runtimes_are_those_of_the_device_that_are_measured_here(
+    device: Device, is_foreign: bool, runtimes: tuple[str, ...]
+) -> None:
+    space = space_of(traits(), device, is_foreign=is_foreign)
+    assert space.runtimes == runtimes
+    assert space.rewrites == {runtime: PAYING_REWRITES[runtime] for runtime in runtimes}  # type: ignore[index]
+
+
+def test_a_runtime_that_is_not_installed_here_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda package: None if package == "openvino" else package)
+    assert space_of(traits()).runtimes == ("onnxruntime",)
+
+
+@pytest.mark.parametrize(
+    ("isa", "session"),
+    [
+        (("avx2",), {}),
+        (("avx512_bf16",), {"INFERENCE_PRECISION_HINT": "bf16"}),
+        (("amx_bf16", "avx2"), {"INFERENCE_PRECISION_HINT": "bf16"}),
+    ],
+)
+def test_openvino_computes_in_bfloat16_where_the_processor_has_it(
+    isa: tuple[str, ...], session: dict[str, str]
+) -> None:
+    sessions = space_of(traits(), board(isa)).sessions
+    assert sessions["openvino"] == {"default": session}
+    assert sessions["onnxruntime"] == {"default": {}, "extended": {GRAPH_LEVEL: "extended"}}
