@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -18,18 +20,23 @@ from edgevit.export.onnx import checked, export_onnx, write_onnx
 from edgevit.policies import FP32, default_policies, exact_policy, preset_for
 from edgevit.policy import Kind, Policy
 from edgevit.quantize.apply import Calibration, quantize
-from edgevit.quantize.calibration import activation_ranges
+from edgevit.quantize.calibration import observe_activations, ranges_by
+from edgevit.quantize.calibrators import Distribution
 from edgevit.quantize.nodes import QuantizableNodes, model_kind, quantizable_nodes
+from edgevit.recipe import Calibrator
 from edgevit.results import Parity
 from edgevit.rewrite import EXACT
 from edgevit.rewrite.form import reformed
 from edgevit.rewrite.uint8_input import take_uint8_pixels
-from edgevit.verify import measure_parity
+from edgevit.verify import divergence, measure_parity
 from edgevit.workshop import Artifact, Logits, Workshop
 
 RANDOM_COSINE = 0.8
 FORM = {"image_size", "rewrites", "tokens", "input_type", "runtime"}
-KEPT_FORMS = 6  # in memory; a search goes through many, of 20 MB each
+KEPT_FORMS = 6  # in memory; a search goes through many, of 20 MB each, and as much again for its activations
+AUTO_CALIBRATORS: tuple[Calibrator, ...] = ("minmax", "percentile", "mse")
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,32 @@ def build_artifacts(shop: Workshop) -> tuple[tuple[Artifact, ...], Kind]:
         return (_torchscript(shop),), "transformer"
     builder = Builder(shop)
     common = exact_policy(shop.spec.runtime)
-    fp32 = builder.build(FP32, common)
+    fp32, kind = builder.build(FP32, common), builder.kind(common)
     if not fp32.is_sound:
-        return (fp32,), builder.kind()
+        return (fp32,), kind
     policies = default_policies(builder.nodes(common), shop.spec, shop.subject.name, shop.device.cpu.isa)
-    others = (builder.build(name, policy) for name, policy in policies.items() if name != FP32)
-    return (fp32, *others), builder.kind()
+    if shop.spec.calibrator == "auto":
+        policies = _calibrated(policies, builder)
+    return (fp32, *(builder.build(name, policy) for name, policy in policies.items() if name != FP32)), kind
+
+
+def _calibrated(policies: Mapping[str, Policy], builder: Builder) -> dict[str, Policy]:
+    """The same policies, with the calibrator by which the first of them that needs one is nearest to its fp32.
+
+    No calibrator is best for all: a few outliers among a hybrid's activations take the steps of min-max ranges away
+    from all other values, and a transformer's outliers carry what it says.
+    """
+    calibrated = [name for name, policy in policies.items() if policy.needs_calibration]
+    if not calibrated:
+        return dict(policies)
+    first = calibrated[0]
+    tried = {by: builder.build(f"{first}-{by}", _by(policies[first], by)) for by in AUTO_CALIBRATORS}
+    best = min(AUTO_CALIBRATORS, key=lambda by: builder.divergence(tried[by]))
+    return {**policies, **{name: _by(policies[name], best) for name in calibrated}}
+
+
+def _by(policy: Policy, calibrator: Calibrator) -> Policy:
+    return policy.model_copy(update={"calibrator": calibrator})
 
 
 class Builder:
@@ -67,14 +94,14 @@ class Builder:
         self._exported: dict[int | None, Form] = {}
         self._forms: dict[str, Form] = {}
         self._made = 0
-        self._ranges: dict[str, TensorsData] = {}
+        self._distributions: dict[str, dict[str, Distribution]] = {}
 
     def nodes(self, policy: Policy) -> QuantizableNodes:
         """What INT8 is offered to in the policy's form of the graph."""
         return quantizable_nodes(self.form(policy).graph)
 
-    def kind(self) -> Kind:
-        return model_kind(self.form(exact_policy("onnxruntime")).graph)
+    def kind(self, policy: Policy) -> Kind:
+        return model_kind(self.form(policy).graph)
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """The artifact, or, when INT8 fails, one that says why.
@@ -106,22 +133,23 @@ class Builder:
             artifact, parity=(*artifact.parity, _located(hop, form.artifact, artifact, INT8_THRESHOLD_DB, shop))
         )
 
+    def divergence(self, artifact: Artifact) -> float:
+        """Of its class probabilities from its fp32 form's on the calibration pictures, in nats; they need no labels."""
+        if artifact.failed:
+            return math.inf
+        form, pictures = self.form(artifact.policy), self._shop.calibration
+        reference, candidate = (self._shop.logits(each, pictures) for each in (form.artifact, artifact))
+        return divergence(reference, candidate)
+
     def form(self, policy: Policy) -> Form:
         key = _form_key(policy)
         if key not in self._forms:
             exported, exact = self.exported(policy), _exact_part(policy)
-            base = exported if policy == exact else self.form(exact)
+            reference = exported if _form_key(exact) == key else self.form(exact)
             self._shop.progress.stage("Rewriting")
             self._made += 1
-            name = f"form-{self._made}"
-            if policy == exact:
-                self._forms[key] = _rewritten(exported, policy, name, self._shop)
-            else:
-                self._forms[key] = _approximated(exported, base, policy, name, self._shop)
-            while len(self._forms) > KEPT_FORMS:
-                self._forms.pop(next(iter(self._forms)))
-        self._forms[key] = self._forms.pop(key)  # the one used last is the last to go
-        return self._forms[key]
+            self._forms[key] = _rewritten(exported, reference, policy, f"form-{self._made}", self._shop)
+        return _used(self._forms, key)
 
     def exported(self, policy: Policy) -> Form:
         if policy.image_size not in self._exported:
@@ -130,28 +158,34 @@ class Builder:
         return self._exported[policy.image_size]
 
     def calibration(self, policy: Policy) -> Calibration:
-        """Ranges are found once for a graph, of all tensors that static INT8 may be asked for in it."""
+        """A graph is run on the pictures once for all tensors that INT8 is offered to, whatever calibrates them."""
         shop, preprocess = self._shop, self.form(policy).artifact.preprocess
 
         def batches() -> Iterator[NDArray[np.float32]]:
             return input_batches(shop.calibration, preprocess, 1, policy.input_type)
 
-        key = policy.model_dump_json(include={*FORM, "calibrator", "smooth_alpha", "equalize"})
-
         def ranges(graph: onnx.ModelProto) -> TensorsData:
-            if key not in self._ranges:
+            key = policy.model_dump_json(include={*FORM, "smooth_alpha", "equalize"})
+            if key not in self._distributions:
                 shop.progress.stage("Calibrating")
-                total, nodes = len(shop.calibration), quantizable_nodes(graph)
-                self._ranges[key] = activation_ranges(
+                self._distributions[key] = observe_activations(
                     graph,
                     batches(),
-                    (*nodes.linear, *nodes.conv, *nodes.silu, *nodes.attention, *nodes.residual, *nodes.passing),
-                    policy.calibrator,
-                    lambda done: shop.progress.update(done, total),
+                    quantizable_nodes(graph).all,
+                    lambda done: shop.progress.update(done, len(shop.calibration)),
                 )
-            return self._ranges[key]
+            distributions = _used(self._distributions, key)
+            return ranges_by(policy.calibrator, distributions)
 
         return Calibration(batches, ranges)
+
+
+def _used(kept: dict[str, Kept], key: str) -> Kept:
+    """What lies under the key; of all, those used last are kept."""
+    kept[key] = kept.pop(key)
+    while len(kept) > KEPT_FORMS:
+        kept.pop(next(iter(kept)))
+    return kept[key]
 
 
 def _form_key(policy: Policy) -> str:
@@ -184,20 +218,12 @@ def _exported(policy: Policy, shop: Workshop) -> Form:
     return Form(graph, replace(artifact, parity=hops), logits)
 
 
-def _rewritten(exported: Form, policy: Policy, name: str, shop: Workshop) -> Form:
-    """By exact rewrites only: what comes out is held to the exact thresholds."""
-    graph, applied = reformed(exported.graph, policy)
-    graph = checked(graph)
-    artifact = _fp32_artifact(name, graph, exported.artifact.preprocess, policy, shop)
-    logits = shop.logits(artifact, shop.probes)
-    hop = _exact_parity("onnx -> rewritten", exported.logits, logits, shop)
-    hop = _located(hop, exported.artifact, artifact, EXACT_THRESHOLD_DB, shop)
-    artifact = replace(artifact, parity=(*exported.artifact.parity, hop), rewrites=applied)
-    return Form(graph, replace(artifact, exported=exported.artifact.path), logits)
+def _rewritten(exported: Form, reference: Form, policy: Policy, name: str, shop: Workshop) -> Form:
+    """The exported graph by the policy's rewrites, tokens and input, compared with `reference`.
 
-
-def _approximated(exported: Form, exact: Form, policy: Policy, name: str, shop: Workshop) -> Form:
-    """By approximations, fewer tokens or another input too: compared with the exact form; accuracy judges it later."""
+    Exact rewrites are held to the export by the exact thresholds. Approximations, fewer tokens and another input are
+    compared with the exact form, and accuracy judges them later.
+    """
     preprocess = exported.artifact.preprocess
     graph, applied = reformed(exported.graph, policy)
     if policy.input_type == "uint8":
@@ -205,9 +231,13 @@ def _approximated(exported: Form, exact: Form, policy: Policy, name: str, shop: 
     graph = checked(graph)
     artifact = _fp32_artifact(name, graph, preprocess, policy, shop)
     logits = shop.logits(artifact, shop.probes)
-    hop = measure_parity("rewritten -> approximated", exact.logits, logits, *_approximate_thresholds(shop))
-    artifact = replace(artifact, parity=(*exact.artifact.parity, hop), rewrites=applied)
-    return Form(graph, replace(artifact, exported=exported.artifact.path), logits)
+    if reference is exported:
+        hop = _exact_parity("onnx -> rewritten", exported.logits, logits, shop)
+        hop = _located(hop, exported.artifact, artifact, EXACT_THRESHOLD_DB, shop)
+    else:
+        hop = measure_parity("rewritten -> approximated", reference.logits, logits, *_approximate_thresholds(shop))
+    parity = (*reference.artifact.parity, hop)
+    return Form(graph, replace(artifact, parity=parity, rewrites=applied, exported=exported.artifact.path), logits)
 
 
 def _fp32_artifact(

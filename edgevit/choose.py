@@ -42,6 +42,27 @@ class Speed:
     high: float
 
 
+@dataclass(frozen=True)
+class Contest:
+    """The candidates, and which of those that fit were measured here, or estimated where none can be measured."""
+
+    candidates: Sequence[Candidate]
+    fp32: Candidate | None
+    timed: Sequence[int]
+    estimated: Sequence[int]
+
+    def speed(self, index: int) -> Speed:
+        """By the interleaved ratio where there is one, else by that of the medians, which has no interval."""
+        candidate, fp32 = self.candidates[index], self.fp32
+        assert candidate.latency_ms
+        if fp32 and fp32.latency_ms and candidate is not fp32 and candidate.vs_fp32:
+            ratio = candidate.vs_fp32
+            return Speed(math.log(ratio.ratio), math.log(ratio.ci95[0]), math.log(ratio.ci95[1]))
+        reference = fp32.latency_ms.p50 if fp32 and fp32.latency_ms else 1.0
+        estimate = math.log(reference / candidate.latency_ms.p50)
+        return Speed(estimate, estimate, estimate)
+
+
 def choose(
     candidates: Sequence[Candidate],
     budget: Budget,
@@ -64,59 +85,83 @@ def choose(
     EdgevitError, when no candidate was both built and verified.
     """
     assert candidates, "choose() was called without a candidate"
-    names = [candidate.name for candidate in candidates]
     defects = [_defect(candidate) for candidate in candidates]
-    is_wanted = [asked in (None, candidate.precision) for candidate in candidates]
-    usable = [i for i, defect in enumerate(defects) if not defect and is_wanted[i]]
+    wanted = [i for i, candidate in enumerate(candidates) if asked in (None, candidate.precision)]
+    usable = [i for i in wanted if not defects[i]]
     if not usable:
-        failures = "; ".join(f"{names[i]}: {defect}" for i, defect in enumerate(defects) if defect)
-        kind_of_error = ParityError if any(not c.failed for c in candidates) else EdgevitError
-        raise kind_of_error(f"No artifact can be shipped: {failures}.")
+        raise _nothing_usable(candidates, defects)
     excesses = {i: _excesses(candidates[i], budget, measured_here) for i in usable}
     fitting = [i for i in usable if not excesses[i]]
     if not fitting:
-        raise _nothing_fits([(names[i], excesses[i]) for i in usable])
-
-    timed = [i for i in fitting if candidates[i].latency_ms] if measured_here else []
-    fp32 = next((c for c in candidates if c.precision == FP32), None)
-    estimated = [] if measured_here else [i for i in fitting if candidates[i].estimate]
-    if timed:
-        winner = _fastest(candidates, timed, fp32)
-    elif estimated:
-        winner = _cheapest(candidates, estimated)
-    else:
-        winner = _preset_choice(candidates, fitting, preset, kind)
+        raise _nothing_fits([(candidates[i].name, excesses[i]) for i in usable])
+    contest = _contest(candidates, fitting, measured_here)
+    winner = _winner(contest, fitting, preset, kind)
 
     def why(i: int) -> str:
-        if i == winner:
-            rival = _fastest_rival(candidates, timed, winner, fp32)
-            beaten = None if rival is None else (names[rival], candidates[rival])
-            return wording.shipped(names[i], candidates[i], fp32, bool(timed), beaten)
-        if not is_wanted[i]:
-            return wording.not_asked_for(names[i], asked or "")
+        if i not in wanted:
+            return wording.not_asked_for(candidates[i], asked or "")
         if i not in fitting:
-            return wording.not_shipped(names[i], defects[i] or "; ".join(excess.words for excess in excesses[i]))
-        if not timed:
-            if estimated:
-                return wording.outweighed(names[i], candidates[i], names[winner], candidates[winner])
-            return wording.ranked_after(names[i], names[winner])
-        ratio = candidates[i].vs_fp32 if candidates[winner] is fp32 else None
-        return wording.outrun(names[i], candidates[i], names[winner], candidates[winner], ratio)
+            return wording.not_shipped(candidates[i], defects[i] or "; ".join(excess.words for excess in excesses[i]))
+        return _why_shipped(contest, winner) if i == winner else _why_beaten(contest, i, winner)
 
     judged = tuple(c.model_copy(update={"shipped": i == winner, "why": why(i)}) for i, c in enumerate(candidates))
-    unchecked = wording.unchecked(names[winner], judged[winner], budget, bool(timed))
-    caveats = wording.caveats(names[winner], judged[winner], budget, preset, bool(timed))
-    if estimated and winner in estimated:
-        caveats = (*wording.what_int8_saves(candidates, estimated), *caveats)
-    others = [c.why for c in judged if not c.shipped]
-    steps = wording.steps(judged[winner], fp32)
-    verdict = Verdict(
-        shipped=judged[winner].name,
+    return judged, _verdict(judged, winner, contest, budget, preset)
+
+
+def _contest(candidates: Sequence[Candidate], fitting: Sequence[int], measured_here: bool) -> Contest:
+    return Contest(
+        candidates=candidates,
+        fp32=next((candidate for candidate in candidates if candidate.precision == FP32), None),
+        timed=[i for i in fitting if candidates[i].latency_ms] if measured_here else [],
+        estimated=[] if measured_here else [i for i in fitting if candidates[i].estimate],
+    )
+
+
+def _winner(contest: Contest, fitting: Sequence[int], preset: QuantizationPreset, kind: Kind) -> int:
+    if contest.timed:
+        return _fastest(contest)
+    if contest.estimated:
+        return _cheapest(contest)
+    return _preset_choice(contest.candidates, fitting, preset, kind)
+
+
+def _why_shipped(contest: Contest, winner: int) -> str:
+    rivals = [i for i in contest.timed if i != winner]
+    fastest = max(rivals, key=lambda i: contest.speed(i).estimate, default=None)
+    rival = None if fastest is None else contest.candidates[fastest]
+    return wording.shipped(contest.candidates[winner], contest.fp32, bool(contest.timed), rival)
+
+
+def _why_beaten(contest: Contest, loser: int, winner: int) -> str:
+    ours, theirs = contest.candidates[loser], contest.candidates[winner]
+    if contest.timed:
+        ratio = ours.vs_fp32 if theirs is contest.fp32 else None
+        is_tied = loser in contest.timed and not _is_beyond_chance(contest.speed(winner), contest.speed(loser))
+        return wording.outrun(ours, theirs, ratio, is_tied)
+    if contest.estimated:
+        return wording.outweighed(ours, theirs)
+    return wording.ranked_after(ours, theirs)
+
+
+def _verdict(
+    judged: Sequence[Candidate], winner: int, contest: Contest, budget: Budget, preset: QuantizationPreset
+) -> Verdict:
+    shipped, is_measured = judged[winner], bool(contest.timed)
+    unchecked = wording.unchecked(shipped, budget, is_measured)
+    sentences = [
+        shipped.why,
+        *wording.steps(shipped, contest.fp32),
+        *(candidate.why for candidate in judged if not candidate.shipped),
+        *wording.what_int8_saves([judged[i] for i in contest.estimated]),
+        *wording.caveats(shipped, budget, preset, is_measured),
+        *unchecked,
+    ]
+    return Verdict(
+        shipped=shipped.name,
         budget=budget,
         within_budget=None if unchecked else True,
-        sentences=(judged[winner].why, *steps, *others, *caveats, *unchecked),
+        sentences=tuple(sentences),
     )
-    return judged, verdict
 
 
 def _defect(candidate: Candidate) -> str:
@@ -143,6 +188,12 @@ def _excesses(candidate: Candidate, budget: Budget, measured_here: bool) -> tupl
     return tuple(found)
 
 
+def _nothing_usable(candidates: Sequence[Candidate], defects: Sequence[str]) -> EdgevitError:
+    failures = "; ".join(f"{c.name}: {defect}" for c, defect in zip(candidates, defects, strict=True) if defect)
+    kind = EdgevitError if all(candidate.failed for candidate in candidates) else ParityError
+    return kind(f"No artifact can be shipped: {failures}.")
+
+
 def _nothing_fits(broken: Sequence[tuple[str, tuple[Excess, ...]]]) -> BudgetError:
     name, excesses = min(broken, key=lambda item: max(excess.part for excess in item[1]))
     words = " and ".join(excess.words for excess in excesses)
@@ -152,19 +203,19 @@ def _nothing_fits(broken: Sequence[tuple[str, tuple[Excess, ...]]]) -> BudgetErr
     )
 
 
-def _fastest(candidates: Sequence[Candidate], timed: Sequence[int], fp32: Candidate | None) -> int:
+def _fastest(contest: Contest) -> int:
     """The fastest by estimate, or whichever is nearest to fp32 among those that cannot be told apart from it."""
-    speeds = {i: _speed(candidates[i], fp32) for i in timed}
-    first = max(timed, key=lambda i: speeds[i].estimate)
-    tied = [i for i in timed if i == first or not _is_beyond_chance(speeds[first], speeds[i])]
-    return min(tied, key=lambda i: _distance_from_fp32(candidates[i]))
+    speeds = {i: contest.speed(i) for i in contest.timed}
+    first = max(contest.timed, key=lambda i: speeds[i].estimate)
+    tied = [i for i in contest.timed if i == first or not _is_beyond_chance(speeds[first], speeds[i])]
+    return min(tied, key=lambda i: _distance_from_fp32(contest.candidates[i]))
 
 
-def _cheapest(candidates: Sequence[Candidate], estimated: Sequence[int]) -> int:
+def _cheapest(contest: Contest) -> int:
     """The fewest estimated instructions; fp32 when it is nearer to that than the estimate's own error."""
-    cost = {i: candidates[i].estimate for i in estimated}
-    first = min(estimated, key=lambda i: _million(cost[i]))
-    fp32 = next((i for i in estimated if candidates[i].precision == FP32), first)
+    cost = {i: contest.candidates[i].estimate for i in contest.estimated}
+    first = min(cost, key=lambda i: _million(cost[i]))
+    fp32 = next((i for i in cost if contest.candidates[i].precision == FP32), first)
     best = cost[first]
     assert best is not None
     return fp32 if _million(cost[fp32]) <= _million(best) * (1 + best.relative_error) else first
@@ -173,17 +224,6 @@ def _cheapest(candidates: Sequence[Candidate], estimated: Sequence[int]) -> int:
 def _million(estimate: CostEstimate | None) -> float:
     assert estimate is not None
     return estimate.million_instructions
-
-
-def _speed(candidate: Candidate, fp32: Candidate | None) -> Speed:
-    """The interleaved ratio where there is one, else that of the medians, which has no interval."""
-    assert candidate.latency_ms
-    if fp32 and fp32.latency_ms and candidate is not fp32 and candidate.vs_fp32:
-        ratio = candidate.vs_fp32
-        return Speed(math.log(ratio.ratio), math.log(ratio.ci95[0]), math.log(ratio.ci95[1]))
-    reference = fp32.latency_ms.p50 if fp32 and fp32.latency_ms else 1.0
-    estimate = math.log(reference / candidate.latency_ms.p50)
-    return Speed(estimate, estimate, estimate)
 
 
 def _is_beyond_chance(faster: Speed, slower: Speed) -> bool:
@@ -200,13 +240,6 @@ def _distance_from_fp32(candidate: Candidate) -> tuple[bool, float, float, float
     drop = candidate.drop.points if candidate.drop else 0.0
     cosine = min((parity.cosine for parity in candidate.parity), default=1.0)
     return candidate.precision != FP32, drop, -cosine, candidate.size_mib
-
-
-def _fastest_rival(
-    candidates: Sequence[Candidate], timed: Sequence[int], winner: int, fp32: Candidate | None
-) -> int | None:
-    rivals = [i for i in timed if i != winner]
-    return max(rivals, key=lambda i: _speed(candidates[i], fp32).estimate) if rivals else None
 
 
 def _preset_choice(

@@ -12,7 +12,7 @@ from edgevit.cost.cores import costs_for
 from edgevit.cost.estimate import cost_of
 from edgevit.data.pictures import PictureSet
 from edgevit.policies import FP32
-from edgevit.results import Accuracy, AccuracyDrop, Candidate, CostEstimate, Latency
+from edgevit.results import Accuracy, AccuracyDrop, Candidate, CostEstimate, Latency, LatencyRatio
 from edgevit.units import MIB
 from edgevit.workshop import Artifact, Logits, Workshop
 
@@ -56,17 +56,18 @@ def score(artifacts: list[Artifact], shop: Workshop, pictures: PictureSet) -> di
     return scores
 
 
+def run_of(artifact: Artifact, threads: int) -> ArtifactRun:
+    """How an artifact is run when it is timed. threads: the device's, unless its policy has its own."""
+    chosen = artifact.policy.threads or threads
+    return ArtifactRun(artifact.path, artifact.runtime, chosen, artifact.input_shape, artifact.session)
+
+
 def _timings(artifacts: list[Artifact], shop: Workshop, threads: int) -> dict[str, Interleaved]:
     shop.progress.stage("Measuring latency, taking turns")
     fp32 = next((artifact for artifact in artifacts if artifact.name == FP32), None)
     if fp32 and fp32.exported and fp32.rewrites:  # what the rewrites bought
         artifacts = [*artifacts, replace(fp32, name=EXPORTED, path=fp32.exported)]
-    runs = {
-        artifact.name: ArtifactRun(
-            artifact.path, artifact.runtime, artifact.policy.threads or threads, artifact.input_shape, artifact.session
-        )
-        for artifact in artifacts
-    }
+    runs = {artifact.name: run_of(artifact, threads) for artifact in artifacts}
     return measure_interleaved(runs, on_round=lambda done: shop.progress.update(done, 0))
 
 
@@ -82,12 +83,10 @@ def _estimates(artifacts: list[Artifact], shop: Workshop) -> dict[str, CostEstim
 def _candidate(
     artifact: Artifact, scores: dict[str, Score], timings: dict[str, Interleaved], estimates: dict[str, CostEstimate]
 ) -> Candidate:
-    timing, reference, exported = timings.get(artifact.name), timings.get(FP32), timings.get(EXPORTED)
-    mine = scores.get(artifact.name)
+    timing = timings.get(artifact.name)
     failed = artifact.failed or (timing.failed if timing else None)
-    is_timed = timing is not None and not timing.failed
-    has_reference = is_timed and artifact.name != FP32 and reference is not None and not reference.failed
-    has_rounds = timing is not None and len(timing.blocks) > 1  # one round of a very slow model gives no interval
+    timed = timing if timing and not timing.failed else None
+    mine = scores.get(artifact.name)
     return Candidate(
         name=artifact.name,
         precision=artifact.precision,
@@ -95,18 +94,21 @@ def _candidate(
         policy=artifact.policy,
         rewrites=artifact.rewrites,
         int8=artifact.int8,
-        vs_exported=ratio(exported.blocks, timing.blocks)
-        if timing and exported and is_timed and has_rounds and not exported.failed
-        else None,
+        vs_exported=_ratio(timings.get(EXPORTED), timed),
         estimate=estimates.get(artifact.name),
         size_mib=artifact.path.stat().st_size / MIB if artifact.path.exists() else 0.0,
-        latency_ms=Latency(**summarize(timing.samples_ms)) if timing and is_timed else None,
-        samples_ms=timing.samples_ms if timing and is_timed else (),
-        vs_fp32=ratio(reference.blocks, timing.blocks)
-        if timing and reference and has_reference and has_rounds
-        else None,
+        latency_ms=Latency(**summarize(timed.samples_ms)) if timed else None,
+        samples_ms=timed.samples_ms if timed else (),
+        vs_fp32=None if artifact.name == FP32 else _ratio(timings.get(FP32), timed),
         accuracy=mine.accuracy if mine else None,
         drop=mine.drop if mine else None,
         parity=artifact.parity,
         failed=failed,
     )
+
+
+def _ratio(reference: Interleaved | None, timed: Interleaved | None) -> LatencyRatio | None:
+    """None where one has no figures, or a single round: a very slow model's, which gives no interval."""
+    if not reference or reference.failed or not timed or len(timed.blocks) < 2:
+        return None
+    return ratio(reference.blocks, timed.blocks)

@@ -18,6 +18,9 @@ InputType = Literal["float32", "uint8"]
 TokenMethod = Literal["prune", "fuse", "merge"]
 Kind = Literal["transformer", "hybrid", "cnn"]
 
+# In the name of a convolution that the rewrite 'linear-conv' made of a linear layer: it still counts as one.
+LINEAR_CONV = "_linear_conv"
+
 
 class TokenReduction(Record):
     """`removed[i]`: tokens fewer after block i's attention; blocks beyond its end remove none.

@@ -95,7 +95,7 @@ class ExportSpec(Record):
     runtime: RuntimeName = "onnxruntime"
     opset: Annotated[int, Field(ge=17, le=23)] = 18
     dynamic_batch: bool = False
-    calibrator: Calibrator = "minmax"
+    calibrator: Calibrator | Literal["auto"] = "auto"
     calibration_images: PositiveInt = 128
 
 

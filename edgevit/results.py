@@ -82,11 +82,26 @@ class SensorReading(Record):
     at: Literal["before", "during", "after"]
     governor: str | None = None
     clock_mhz: float | None = None
+    clock_range_mhz: tuple[float, float] | None = None
     temperature_c: float | None = None
     throttled: bool | None = None
     throttle_flags: tuple[str, ...] = ()
     load_1min: float | None = None
+    pressure_percent: float | None = None
     power_w: float | None = None
+
+
+class Energy(Record):
+    """Energy of one inference, what the machine takes when it idles included; `sensor` says what of it is counted.
+
+    `missing`: why it is not available, in words, where it is not.
+    """
+
+    mj_per_inference: float | None = None
+    power_w: float | None = None
+    sensor: str = ""
+    readings: int = 0
+    missing: str = ""
 
 
 class Machine(Record):
@@ -101,13 +116,19 @@ class Machine(Record):
 
 
 class BenchReport(Record):
-    """The document that `edgevit bench --json` and a bundle's `agent.py bench --json` both write."""
+    """The document that `edgevit bench --json` and a bundle's `agent.py bench --json` both write.
+
+    host: by which name ssh reached it; None for this machine.
+    foreign_share: of the processors that it might run on, what other programs had. drift: latency of the last third of
+    the run over the first, less one. Both None where the run was too short to tell.
+    """
 
     schema_version: SchemaVersion = SCHEMA_VERSION
     kind: Literal["bench"] = "bench"
     edgevit: str
     model: str
     device: str
+    host: str | None = None
     machine: Machine
     runtime: str
     runtime_version: str
@@ -121,6 +142,9 @@ class BenchReport(Record):
     first_inference_ms: float
     peak_rss_mib: float
     sensors: tuple[SensorReading, ...]
+    foreign_share: float | None = None
+    drift: float | None = None
+    energy: Energy | None = None
     is_valid: bool
     invalid_reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -130,12 +154,14 @@ class BenchReport(Record):
 class CostEstimate(Record):
     """Instructions of one inference on one core of a kind that is not at hand, in millions. Never a latency.
 
-    relative_error: the largest that the model of the core made on whole graphs that were counted.
+    relative_error: the largest that the model of the core made on whole graphs that were counted. not_calibrated: how
+    many nodes are of kernels that the core's table lacks, by kernel; the error says nothing about them.
     """
 
     core: str
     million_instructions: float = Field(gt=0)
     relative_error: float = Field(ge=0)
+    not_calibrated: dict[str, int] = {}
 
 
 class Candidate(Record):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 from edgevit.device import Device
 from edgevit.errors import InputError
-from edgevit.policies import NO_STEM, PAYING_REWRITES, POINTWISE, int8_session
+from edgevit.policies import INT8_REWRITES, NO_STEM, PAYING_REWRITES, POINTWISE, int8_session
 from edgevit.policy import Policy
 from edgevit.recipe import RuntimeName
 from edgevit.runtimes import RUNTIMES
@@ -22,23 +23,25 @@ KEPT = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
 
 
 def search_space(
-    traits: Traits, device: Device, image_sizes: Sequence[int], is_foreign: bool, only: RuntimeName | None = None
+    traits: Traits,
+    device: Device,
+    image_sizes: Sequence[int],
+    is_foreign: bool,
+    only: RuntimeName | None = None,
+    threads: Sequence[int] = (),
+    has_conv_pairs: bool = False,
 ) -> SearchSpace:
-    """Runtimes are those that the device has and that can be run here; where nothing can be measured, ONNX Runtime
-    alone, whose kernels' cost is known. Operators that the model lacks are not searched. only: this runtime.
-    Raises InputError when none is left.
+    """Operators that the model lacks are not searched. image_sizes, threads: to try besides the model's own and the
+    device's. has_conv_pairs: convolutions that can be equalized. Raises as searched_runtimes.
     """
     nodes, every_kind = traits.nodes, Policy().conv_kinds
     kinds = [every_kind, *([NO_STEM, POINTWISE] if len(set(nodes.conv_kinds.values())) > 1 else [])]
-    usable = ("onnxruntime",) if is_foreign else tuple(name for name in SEARCHED if _is_usable(name, device))
-    runtimes = tuple(name for name in usable if only in (None, name))
-    if not runtimes:
-        raise InputError(f"--runtime {only}: cannot be searched for device '{device.name}' here, only {usable[0]}.")
+    runtimes = searched_runtimes(device, is_foreign, only)
     sizes = (traits.side, *sorted({size for size in image_sizes if size != traits.side}, reverse=True))
     tokens = None
     if traits.blocks > 2:
         tokens = TokenSpace(
-            methods=("merge", "prune"),
+            methods=("merge", "prune", "fuse"),
             blocks=traits.blocks,
             tokens={size: max(1, round(traits.patches * (size / traits.side) ** 2)) for size in sizes},
             kept=KEPT,
@@ -51,6 +54,7 @@ def search_space(
         image_sizes=sizes,
         runtimes=runtimes,
         rewrites={runtime: PAYING_REWRITES[runtime] for runtime in runtimes},
+        int8_rewrites={runtime: INT8_REWRITES[runtime] for runtime in runtimes},
         approximations={group: names for group, names in found.items() if names},
         tokens=tokens,
         input_types=("float32", "uint8"),
@@ -60,14 +64,37 @@ def search_space(
         attention=("fp32", "int8-static") if nodes.attention else ("fp32",),
         residual=("fp32", "int8-static") if nodes.residual and len(kinds) > 1 else ("fp32",),
         sensitive_nodes=traits.outliers,
-        calibrators=("minmax", "percentile"),
+        calibrators=("minmax", "percentile", "mse"),
         smooth_alphas=(None, 0.15, 0.5) if traits.outliers else (None,),
+        equalize=(False, True) if has_conv_pairs and nodes.conv else (False,),
         correct_bias=(False, True),
         sessions={
             "onnxruntime": {"default": {}, "extended": {GRAPH_LEVEL: "extended"}},
             "openvino": {"default": int8_session("openvino", device.cpu.isa)},
         },
+        threads=(None, *threads),
     )
+
+
+def searched_runtimes(device: Device, is_foreign: bool, only: RuntimeName | None = None) -> tuple[RuntimeName, ...]:
+    """Those that the device has and that can be run here; where nothing can be measured, ONNX Runtime alone, whose
+    kernels' cost is known. only: this one. Raises InputError when none is left.
+    """
+    usable = ("onnxruntime",) if is_foreign else tuple(name for name in SEARCHED if _is_usable(name, device))
+    runtimes = tuple(name for name in usable if only in (None, name))
+    if not runtimes:
+        raise InputError(f"--runtime {only}: cannot be searched for device '{device.name}' here, only {usable[0]}.")
+    return runtimes
+
+
+def thread_counts(device: Device, host_cores: int) -> tuple[int, ...]:
+    """To try besides the device's own: 1, 2, 4, … up to all its cores, as far as this machine has them; nearest first.
+
+    More threads than that would be timed while they wait for each other.
+    """
+    most = min(device.cpu.cores, host_cores)
+    counts = {most, *(2**power for power in range(most.bit_length()))} - {device.threads}
+    return tuple(sorted(counts, key=lambda count: (abs(math.log2(count / device.threads)), count)))
 
 
 def _is_usable(runtime: RuntimeName, device: Device) -> bool:

@@ -115,6 +115,13 @@ def free_name(parent: Path, name: str) -> str:
     return candidate
 
 
+def cache_folder(*names: str) -> Path:
+    """Where edgevit keeps what it can make again: ~/.cache/edgevit/NAMES, or in an absolute XDG_CACHE_HOME."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    parent = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    return parent.joinpath("edgevit", *names)
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of the file's content, 64 hexadecimal digits; the file is streamed."""
     digest = hashlib.sha256()

@@ -1,100 +1,132 @@
-"""Tune: from a workbench to the front of a measured search, its chosen point on untouched pictures, and a bundle."""
+"""Tune: from workbenches to the front of a measured search, its chosen point on untouched pictures, and a bundle."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from edgevit import __version__
 from edgevit.accuracy import paired_drop, share_correct
 from edgevit.artifact import BundleAccuracy
 from edgevit.board.sensors import describe_machine
-from edgevit.errors import BadFileError, BudgetError, InputError
+from edgevit.errors import BadFileError, BudgetError, EdgevitError, InputError
 from edgevit.policy import Policy
 from edgevit.progress import Progress
 from edgevit.recipe import Budget
 from edgevit.report.front import render_front
 from edgevit.results import Accuracy, AccuracyDrop, Machine, Verdict
-from edgevit.search.describe import describe
-from edgevit.search.front import choose_point, pareto_front
-from edgevit.search.records import read_trials
+from edgevit.search.choice import Confirming, choose_confirmed
+from edgevit.search.describe import in_words
+from edgevit.search.examiner import MS, Prover
+from edgevit.search.front import pareto_front
 from edgevit.search.space import Schedule, SearchSpace
-from edgevit.search.study import opened_study, require_reachable
-from edgevit.search.trials import Trial, TuneResult, canonical
-from edgevit.search.verdict import chosen_sentences, rejected_words, search_sentences
-from edgevit.search.workbench import MS, Workbench
-from edgevit.search.worker import Limits, Search, run_search
+from edgevit.search.study import SPACES, opened_study, require_reachable, stored_spaces
+from edgevit.search.trials import Trial, TuneResult, Variant
+from edgevit.search.variants import Spaces
+from edgevit.search.verdict import chosen_sentences, reference_sentences, rejected_words, search_sentences
+from edgevit.search.worker import Limits, Search, most_accurate, reference_of, require_success, searching
 from edgevit.store import free_name, write_json, write_text
 
 RESULT, PAGE, DATABASE = "tune.json", "report.html", "study.db"
 VERSIONED = ("numpy", "onnx", "onnxruntime", "optuna", "scikit-learn", "timm", "torch")
 
 
-class TuneBench(Workbench, Protocol):
-    """A Workbench that can also prove a policy and hand it over."""
-
-    def confirmed(self, policy: Policy) -> NDArray[np.bool_]:
-        """Of each held-out picture that no trial was judged by, maybe none: True where it was classified correctly."""
-
-    def tested(self, policy: Policy) -> NDArray[np.bool_]:
-        """Of every picture of the third set, which the search never sees: True where it was classified correctly."""
+class TuneBench(Prover, Protocol):
+    """A Prover that can also hand a policy over."""
 
     def write_bundle(self, policy: Policy, target: Path, verdict: Verdict, accuracy: BundleAccuracy) -> None:
         """The policy's artifact as a bundle. Raises InputError when `target` exists."""
 
+    def keep(self, policies: Sequence[Policy]) -> None:
+        """Deletes what was made for any other policy; one that is asked for again is made again."""
+
+
+Benches = Mapping[str, TuneBench]  # by the model's name, as Spaces
+
 
 @dataclass(frozen=True)
 class Job:
-    """What is tuned for what. `identity`: whatever else two searches must share to be one: data, weights, seed."""
+    """What is tuned for what. model: its name, or several. `identity`: whatever else two searches must share to be one,
+    but for the spaces, which follow from it: data, weights, seed.
+    """
 
     model: str
     device: str
     identity: Mapping[str, Any]
-    space: SearchSpace
     budget: Budget
     limits: Limits
     seed: int = 0
 
+    @property
+    def study(self) -> str:
+        """The name of its study."""
+        return f"{self.model} on {self.device}"
+
+    @property
+    def searched(self) -> dict[str, Any]:
+        """The study's identity without the spaces."""
+        return {"model": self.model, "device": self.device, **self.identity}
+
 
 def tune(
-    bench: TuneBench, job: Job, schedule: Schedule, out: Path, storage: str | None, pick: int | None, progress: Progress
+    benches: Benches,
+    spaces: Spaces,
+    job: Job,
+    schedule: Schedule,
+    out: Path,
+    storage: str | None,
+    pick: int | None,
+    progress: Progress,
 ) -> TuneResult:
     """Searches, chooses, tests, and writes tune.json, report.html and a bundle into `out`; a search in it goes on.
 
     storage: a database's URL; None: a file in `out`. pick: the point of the front to bundle instead of the chosen one.
+    What an earlier call asked about the same points is not asked again.
     Raises BudgetError when no point meets the budget (the front is written all the same, without a bundle), InputError
     for limits that cannot be checked or a folder that cannot be used, EdgevitError when no trial was completed.
     """
-    require_sound(job.budget, bench.unit)
-    database = require_usable(out, storage)
-    identity = {"model": job.model, "device": job.device, "space": job.space.model_dump(mode="json"), **job.identity}
-    name = f"{job.model} on {job.device}"
-    search = Search(bench, job.space, schedule, job.budget, job.limits, progress, job.seed)
-    with opened_study(database, name, identity) as study:
-        try:
-            trials = run_search(study, search)
-        except KeyboardInterrupt:
-            _write(out, _found(bench, job, read_trials(study), search.reference))
-            raise
-    front, result = pareto_front(trials), _found(bench, job, trials, search.reference)
-    _write(out, result)  # whatever becomes of the choice
+    require_sound(job.budget, next(iter(benches.values())).unit)
+    database, earlier = require_usable(out, storage), _earlier(out)
+    best, trials = next(iter(benches)), tuple[Trial, ...]()
     try:
-        point, rejected = choose_confirmed(bench, front, job.budget, pick, search.reference, progress)
-    except BudgetError as error:
-        _write(out, result.model_copy(update={"verdict": _with(result.verdict, str(error))}))
+        for step in _searched(benches, spaces, job, schedule, database, progress):
+            best, trials = step
+            _keep_front(benches, trials)
+    except (KeyboardInterrupt, EdgevitError):
+        if trials:
+            _write(out, _found(benches[best], job, trials, reference_of(best, spaces, schedule), earlier))
         raise
+    require_success(trials)
+    reference = reference_of(best, spaces, schedule)
+    result = _found(benches[best], job, trials, reference, earlier)
+    _write(out, result)  # whatever becomes of the choice
+    confirming = Confirming(benches, reference, dict(result.confirmed), progress)
+    try:
+        point, rejected = choose_confirmed(pareto_front(trials), job.budget, pick, result.unit, confirming)
+    except BudgetError as error:
+        _write(out, _changed(result, confirmed=confirming.drops, verdict=_with(result.verdict, str(error))))
+        raise
+    result = _changed(result, confirmed=confirming.drops)
     if rejected:
-        result = result.model_copy(update={"verdict": _with(result.verdict, rejected_words(rejected, job.budget))})
-    result = _proved(bench, result, point, search.reference, out, progress)
+        result = _changed(result, verdict=_with(result.verdict, rejected_words(rejected, job.budget)))
+    result = _proved_before(result, point, earlier, out) or _proved(benches, result, point, reference, out, progress)
     _write(out, result)
     return result
+
+
+def known_spaces(database: str, job: Job) -> dict[str, SearchSpace] | None:
+    """What an earlier search for the same searched in, by model; None where there was none."""
+    stored = stored_spaces(database, job.study, job.searched)
+    try:
+        return stored and {model: SearchSpace.model_validate(space) for model, space in stored.items()}
+    except ValidationError:  # another edgevit's: opened_study says that it is another search
+        return None
 
 
 def require_usable(out: Path, storage: str | None) -> str:
@@ -111,29 +143,6 @@ def require_usable(out: Path, storage: str | None) -> str:
     return database
 
 
-def choose_confirmed(
-    bench: TuneBench, front: Sequence[Trial], budget: Budget, pick: int | None, reference: Policy, progress: Progress
-) -> tuple[Trial, tuple[tuple[Trial, AccuracyDrop], ...]]:
-    """(the chosen point, faster ones that further held-out pictures spoke against, with their drops on these).
-
-    Of many trials the luckiest looks best on the pictures that chose it; so each is asked again on others.
-    Raises as choose_point, also when no point is confirmed.
-    """
-    left, rejected = list(front), list[tuple[Trial, AccuracyDrop]]()
-    while True:
-        point = choose_point(left, budget, pick, bench.unit)
-        if pick is not None or budget.max_drop is None or canonical(point.policy) == canonical(reference):
-            return point, tuple(rejected)
-        progress.stage("Confirming the choice on further held-out pictures")
-        fp32, ours = bench.confirmed(reference), bench.confirmed(point.policy)
-        if not len(fp32) or (drop := paired_drop(fp32, ours)).points <= budget.max_drop:
-            return point, tuple(rejected)
-        rejected.append((point, drop))
-        left.remove(point)
-        if not left:
-            raise BudgetError(f"No point of the front is within the budget: {rejected_words(rejected, budget)}")
-
-
 def require_sound(budget: Budget, unit: str) -> None:
     """Raises InputError for limits that a search with this unit cannot check."""
     if budget.max_latency_ms is not None and unit != MS:
@@ -145,13 +154,55 @@ def require_sound(budget: Budget, unit: str) -> None:
         raise InputError("A search has no limit of size: choose a point of its front with --pick N.")
 
 
+def _searched(
+    benches: Benches, spaces: Spaces, job: Job, schedule: Schedule, database: str, progress: Progress
+) -> Iterator[tuple[str, tuple[Trial, ...]]]:
+    """(the model that drops are counted from, all trials so far), as it was found and after each further trial."""
+    identity = {**job.searched, SPACES: {model: space.model_dump(mode="json") for model, space in spaces.items()}}
+    with opened_study(database, job.study, identity) as study:
+        best = most_accurate(study, benches, spaces, schedule, progress)
+        search = Search(benches, spaces, schedule, job.budget, job.limits, progress, best, job.seed)
+        for trials in searching(study, search):
+            yield best, trials
+
+
+def _keep_front(benches: Benches, trials: Sequence[Trial]) -> None:
+    """What lost is deleted at once: a search goes through gigabytes."""
+    front = pareto_front(trials)
+    for model, bench in benches.items():
+        bench.keep([trial.policy for trial in front if trial.model == model])
+
+
+def _proved_before(result: TuneResult, point: Trial, earlier: TuneResult | None, out: Path) -> TuneResult | None:
+    """The result with what an earlier call found out about this very point, whose bundle is still there."""
+    if earlier is None or earlier.bundle is None or earlier.chosen != point.number:
+        return None
+    bundle = out / Path(earlier.bundle).name
+    made_by = earlier.edgevit, earlier.versions, earlier.verdict.budget
+    is_same = made_by == (result.edgevit, result.versions, result.verdict.budget)
+    if not is_same or earlier.trial(point.number) != point or not bundle.is_dir():
+        return None
+    assert earlier.chosen_test is not None
+    assert earlier.test_drop is not None
+    return _changed(
+        result,
+        chosen=point.number,
+        fp32_test=earlier.fp32_test,
+        chosen_test=earlier.chosen_test,
+        test_drop=earlier.test_drop,
+        bundle=str(bundle),
+        verdict=_verdict(result, point, earlier.chosen_test, earlier.test_drop),
+    )
+
+
 def _proved(
-    bench: TuneBench, result: TuneResult, point: Trial, reference: Policy, out: Path, progress: Progress
+    benches: Benches, result: TuneResult, point: Trial, reference: Variant, out: Path, progress: Progress
 ) -> TuneResult:
     """The result with its point judged on the third set and bundled."""
     progress.stage("Judging the chosen point on pictures that no trial saw")
-    fp32 = bench.tested(reference)
-    ours = fp32 if canonical(point.policy) == canonical(reference) else bench.tested(point.policy)
+    fp32 = benches[reference.model].tested(reference.policy)
+    bench = benches[point.model]
+    ours = fp32 if point.variant.key == reference.key else bench.tested(point.policy)
     fp32_test, chosen_test, drop = share_correct(fp32), share_correct(ours), paired_drop(fp32, ours)
     verdict = _verdict(result, point, chosen_test, drop)
     progress.stage("Writing the bundle")
@@ -160,15 +211,14 @@ def _proved(
     note = "Measured on pictures that no trial of the search saw."
     accuracy = BundleAccuracy(fp32=fp32_test, artifact=chosen_test, drop=drop, note=note)
     bench.write_bundle(point.policy, bundle, verdict, accuracy)
-    return result.model_copy(
-        update={
-            "chosen": point.number,
-            "fp32_test": fp32_test,
-            "chosen_test": chosen_test,
-            "test_drop": drop,
-            "bundle": str(bundle),
-            "verdict": verdict,
-        }
+    return _changed(
+        result,
+        chosen=point.number,
+        fp32_test=fp32_test,
+        chosen_test=chosen_test,
+        test_drop=drop,
+        bundle=str(bundle),
+        verdict=verdict,
     )
 
 
@@ -179,15 +229,20 @@ def _verdict(result: TuneResult, point: Trial, test: Accuracy, drop: AccuracyDro
     is_accurate = budget.max_drop is None or max(searched_drop, drop.points) <= budget.max_drop
     is_fast = budget.max_latency_ms is None or latency <= budget.max_latency_ms
     return Verdict(
-        shipped=describe(point.policy),
+        shipped=in_words(point.variant),
         budget=budget,
         within_budget=is_accurate and is_fast,
         sentences=(*chosen_sentences(point, fp32, test, drop, budget, result.unit), *result.verdict.sentences),
     )
 
 
-def _found(bench: TuneBench, job: Job, trials: tuple[Trial, ...], reference: Policy) -> TuneResult:
-    """What the search found, before anything is chosen."""
+def _found(
+    bench: Prover, job: Job, trials: tuple[Trial, ...], reference: Variant, earlier: TuneResult | None
+) -> TuneResult:
+    """What the search found, before anything is chosen, and what an earlier call confirmed of the same trials."""
+    sentences = (*search_sentences(trials), *reference_sentences(reference))
+    before = {trial.number: trial for trial in earlier.trials} if earlier else {}
+    same = {trial.number for trial in trials if before.get(trial.number) == trial}
     return TuneResult(
         edgevit=__version__,
         model=job.model,
@@ -198,10 +253,23 @@ def _found(bench: TuneBench, job: Job, trials: tuple[Trial, ...], reference: Pol
         pictures=bench.pictures,
         trials=trials,
         front=tuple(trial.number for trial in pareto_front(trials)),
-        fp32=next((t.number for t in trials if t.cost and canonical(t.policy) == canonical(reference)), None),
-        verdict=Verdict(shipped="", budget=job.budget, within_budget=False, sentences=search_sentences(trials)),
+        fp32=next((t.number for t in trials if t.cost and t.variant.key == reference.key), None),
+        confirmed={number: drop for number, drop in earlier.confirmed.items() if number in same} if earlier else {},
+        verdict=Verdict(shipped="", budget=job.budget, within_budget=False, sentences=sentences),
         versions=_versions(),
     )
+
+
+def _earlier(out: Path) -> TuneResult | None:
+    """What an earlier call wrote into the folder; None when there is nothing, or nothing of this form."""
+    try:
+        return TuneResult.model_validate_json((out / RESULT).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _changed(result: TuneResult, **fields: object) -> TuneResult:
+    return result.model_copy(update=fields)
 
 
 def _with(verdict: Verdict, sentence: str) -> Verdict:

@@ -67,6 +67,22 @@ def top1_agreement(reference: Array, candidate: Array) -> float:
     return float(_agrees(reference, candidate).mean())
 
 
+def divergence(reference: Array, candidate: Array) -> float:
+    """KL divergence in nats of the candidate's class probabilities from the reference's, mean over pictures; >= 0.
+
+    reference, candidate: logits (N, classes). NaN or infinity in the candidate gives infinity.
+    """
+    reference, candidate = _paired_logits(reference, candidate)
+    if not np.isfinite(candidate).all():
+        return math.inf
+    wanted, found = _log_probabilities(reference), _log_probabilities(candidate)
+    return float((np.exp(wanted) * (wanted - found)).sum(axis=1).mean())
+
+
+def _log_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+
 def measure_parity(
     hop: str, reference: Array, candidate: Array, cosine_threshold: float, top1_threshold: float
 ) -> Parity:

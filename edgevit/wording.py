@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgevit.device import QuantizationPreset
 from edgevit.recipe import Budget
@@ -13,19 +13,16 @@ from edgevit.verify import describe_parity
 FP32 = "fp32"
 
 
-def shipped(
-    name: str, winner: Candidate, fp32: Candidate | None, is_measured: bool, rival: tuple[str, Candidate] | None
-) -> str:
+def shipped(winner: Candidate, fp32: Candidate | None, is_measured: bool, rival: Candidate | None) -> str:
     """Why the winner was shipped: its figures beside fp32's; for fp32 itself, what its fastest `rival` did not gain."""
+    size = format_mib(winner.size_mib)
     if winner.precision == FP32:
         reason = _fp32_reason(rival, winner is fp32)
-        return f"{name} was shipped{reason}: {_joined(_own_latency(winner, is_measured), format_mib(winner.size_mib))}."
+        return f"{winner.name} was shipped{reason}: {_joined(_own_latency(winner, is_measured), size)}."
     latency = _latency_beside_fp32(winner, fp32, is_measured)
     accuracy = drop_words(winner.drop) if winner.drop else ""
-    size = (
-        f"{format_mib(winner.size_mib)} instead of {format_mib(fp32.size_mib)}" if fp32 else format_mib(winner.size_mib)
-    )
-    return f"{name} was shipped: {_joined(latency, accuracy, size)}."
+    beside = f" instead of {format_mib(fp32.size_mib)}" if fp32 else ""
+    return f"{winner.name} was shipped: {_joined(latency, accuracy, size + beside)}."
 
 
 def steps(winner: Candidate, fp32: Candidate | None) -> tuple[str, ...]:
@@ -44,29 +41,29 @@ def steps(winner: Candidate, fp32: Candidate | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def not_shipped(name: str, reason: str) -> str:
-    return f"{name} was not shipped: {reason}."
+def not_shipped(loser: Candidate, reason: str) -> str:
+    return f"{loser.name} was not shipped: {reason}."
 
 
-def not_asked_for(name: str, asked: str) -> str:
-    return f"{name} was not shipped: --precision {asked} was asked for; it is here to be compared with."
+def not_asked_for(loser: Candidate, asked: str) -> str:
+    return not_shipped(loser, f"--precision {asked} was asked for; it is here to be compared with")
 
 
-def outweighed(name: str, loser: Candidate, winner_name: str, winner: Candidate) -> str:
+def outweighed(loser: Candidate, winner: Candidate) -> str:
     """Why a candidate lost where nothing was measured and instructions were estimated."""
     if not loser.estimate or not winner.estimate:
-        return not_shipped(name, "its instructions could not be estimated")
+        return not_shipped(loser, "its instructions could not be estimated")
     ours, theirs = loser.estimate, winner.estimate
-    words = f"an estimated {million_instructions(ours)} against {million_instructions(theirs)} for {winner_name}"
+    words = f"an estimated {million_instructions(ours)} against {million_instructions(theirs)} for {winner.name}"
     if ours.million_instructions < theirs.million_instructions:
         words += f", which is less than the estimate's error of {theirs.relative_error:.0%}"
-    return not_shipped(name, words)
+    return not_shipped(loser, words)
 
 
-def what_int8_saves(candidates: Sequence[Candidate], estimated: Sequence[int]) -> tuple[str, ...]:
-    """What INT8 is worth on this core, by the best of the candidates that use it."""
-    fp32 = next((candidates[i].estimate for i in estimated if candidates[i].precision == FP32), None)
-    others = [c for c in (candidates[i] for i in estimated) if c.precision != FP32]
+def what_int8_saves(estimated: Sequence[Candidate]) -> tuple[str, ...]:
+    """What INT8 is worth on this core, by the best of the estimated candidates that use it."""
+    fp32 = next((c.estimate for c in estimated if c.precision == FP32), None)
+    others = [c for c in estimated if c.precision != FP32]
     best = min(others, key=lambda c: c.estimate.million_instructions if c.estimate else 0.0, default=None)
     if fp32 is None or best is None or best.estimate is None:
         return ()
@@ -79,26 +76,26 @@ def what_int8_saves(candidates: Sequence[Candidate], estimated: Sequence[int]) -
     )
 
 
-def ranked_after(name: str, winner_name: str) -> str:
-    return not_shipped(name, f"the device's preset ranks {winner_name} before it")
+def ranked_after(loser: Candidate, winner: Candidate) -> str:
+    return not_shipped(loser, f"the device's preset ranks {winner.name} before it")
 
 
-def outrun(name: str, loser: Candidate, winner_name: str, winner: Candidate, ratio: LatencyRatio | None) -> str:
-    """Why a candidate inside the budget lost: slower, or no faster beyond chance.
+def outrun(loser: Candidate, winner: Candidate, ratio: LatencyRatio | None, is_tied: bool) -> str:
+    """Why a candidate inside the budget lost: slower, or no faster beyond chance, which is_tied says.
 
     ratio: the winner's latency over the loser's, interleaved, where it was measured.
     """
     if not loser.latency_ms or not winner.latency_ms:
-        return not_shipped(name, "it could not be measured")
-    ours, theirs = loser.latency_ms.p50, winner.latency_ms.p50
+        return not_shipped(loser, "it could not be measured")
+    ours, theirs = _apart(loser.latency_ms.p50, winner.latency_ms.p50, format_ms)
     words = f" ({_ratio_words(ratio)})" if ratio else ""
-    if (ratio.ratio > 1) if ratio else (ours < theirs):
+    if is_tied:
         return not_shipped(
-            name,
-            f"its {format_ms(ours)} cannot be told from the {format_ms(theirs)} of {winner_name}{words}, "
+            loser,
+            f"its {ours} cannot be told from the {theirs} of {winner.name}{words}, "
             "and of equals the one nearer to fp32 is taken",
         )
-    return not_shipped(name, f"{format_ms(ours)} against {format_ms(theirs)} for {winner_name}{words}")
+    return not_shipped(loser, f"{ours} against {theirs} for {winner.name}{words}")
 
 
 def drop_words(drop: AccuracyDrop) -> str:
@@ -118,33 +115,39 @@ def too_inaccurate(drop: AccuracyDrop, allowed: float) -> str:
 
 
 def too_slow(p50_ms: float, allowed: float) -> str:
-    return f"it takes {format_ms(p50_ms)} and may take {format_ms(allowed)}"
+    ours, limit = _apart(p50_ms, allowed, format_ms)
+    return f"it takes {ours} and may take {limit}"
 
 
 def too_large(size_mib: float, allowed: float) -> str:
-    return f"it is {format_mib(size_mib)} large and may be {format_mib(allowed)}"
+    ours, limit = _apart(size_mib, allowed, format_mib)
+    return f"it is {ours} large and may be {limit}"
 
 
-def caveats(
-    name: str, winner: Candidate, budget: Budget, preset: QuantizationPreset, is_measured: bool
-) -> tuple[str, ...]:
+def caveats(winner: Candidate, budget: Budget, preset: QuantizationPreset, is_measured: bool) -> tuple[str, ...]:
     """What a reader must know beside the choice itself."""
     found = []
     if not is_measured and winner.estimate:
         error = f"{winner.estimate.relative_error:.0%}"
         found.append(f"Not measured on the board: estimated instructions (error up to {error}) chose, not a latency.")
+        guessed = not_calibrated(winner.estimate)
+        if guessed:
+            found.append(
+                f"Only guessed in the estimate of {winner.name}: {guessed}. Nothing was counted for them on "
+                f"{winner.estimate.core}, and the error does not cover them."
+            )
     elif not is_measured:
         found.append(f"Not measured on the board: the device's preset chose. {preset.why}")
     drop = winner.drop
     if drop and budget.max_drop is not None and drop.ci95[1] > budget.max_drop:
         found.append(
-            f"{name} is within the budget of {budget.max_drop:.2f} points by its estimate; "
+            f"{winner.name} is within the budget of {budget.max_drop:.2f} points by its estimate; "
             f"the interval reaches {drop.ci95[1]:.2f}."
         )
     return tuple(found)
 
 
-def unchecked(name: str, winner: Candidate, budget: Budget, is_measured: bool) -> tuple[str, ...]:
+def unchecked(winner: Candidate, budget: Budget, is_measured: bool) -> tuple[str, ...]:
     """The limits that were asked for and could not be checked, one sentence each."""
     found = []
     if budget.max_latency_ms is not None and not is_measured:
@@ -155,7 +158,7 @@ def unchecked(name: str, winner: Candidate, budget: Budget, is_measured: bool) -
         stand_in = (
             f"parity with fp32 stands in ({describe_parity(worst)})" if worst else "nothing was compared in its stead"
         )
-        found.append(f"Without labelled pictures the accuracy of {name} was not checked; {stand_in}.")
+        found.append(f"Without labelled pictures the accuracy of {winner.name} was not checked; {stand_in}.")
     return tuple(found)
 
 
@@ -164,34 +167,39 @@ def int8_words(candidate: Candidate) -> str:
     return ", ".join(f"{done} of {total} {kind}" for kind, (done, total) in candidate.int8.items())
 
 
+def not_calibrated(estimate: CostEstimate) -> str:
+    """'2 × GridSample f32, 1 × Softplus f32': nodes of kernels that nothing was counted for; '' when all were."""
+    return ", ".join(f"{count} × {kernel}" for kernel, count in estimate.not_calibrated.items())
+
+
 def million_instructions(estimate: CostEstimate) -> str:
     """'246 million instructions', with three significant digits."""
     digits = 1 if estimate.million_instructions < 100 else 0
     return f"{estimate.million_instructions:.{digits}f} million instructions"
 
 
-def _fp32_reason(rival: tuple[str, Candidate] | None, is_reference: bool) -> str:
+def _fp32_reason(rival: Candidate | None, is_reference: bool) -> str:
     """is_reference: the ratios were taken against this fp32 artifact, not against one of another runtime."""
-    name, other = rival if rival else ("", None)
-    if other is None or other.latency_ms is None:
+    if rival is None or rival.latency_ms is None:
         return ""
-    ratio = other.vs_fp32 if is_reference else None
+    ratio = rival.vs_fp32 if is_reference else None
     if ratio is None:
-        return f" because {name} takes {format_ms(other.latency_ms.p50)} here"
+        return f" because {rival.name} takes {format_ms(rival.latency_ms.p50)} here"
     if ratio.is_real and ratio.ratio < 1:
         times, interval = _times(ratio)
-        return f" because {name} is {times} here ({interval})"
-    return f" because {name} is not faster here beyond chance ({_ratio_words(ratio)})"
+        return f" because {rival.name} is {times} here ({interval})"
+    return f" because {rival.name} is not faster here beyond chance ({_ratio_words(ratio)})"
 
 
 def _latency_beside_fp32(winner: Candidate, fp32: Candidate | None, is_measured: bool) -> str:
     own = _own_latency(winner, is_measured)
+    if is_measured and winner.latency_ms and fp32 and fp32.latency_ms:
+        ours, theirs = _apart(winner.latency_ms.p50, fp32.latency_ms.p50, format_ms)
+        ratio = f" ({_ratio_words(winner.vs_fp32)})" if winner.vs_fp32 else ""
+        return f"{ours} against {theirs} for fp32{ratio}"
     if not is_measured and own and fp32 and fp32.estimate:
         return f"{own} against {million_instructions(fp32.estimate)} for fp32"
-    if not own or not fp32 or not fp32.latency_ms:
-        return own
-    ratio = f" ({_ratio_words(winner.vs_fp32)})" if winner.vs_fp32 else ""
-    return f"{own} against {format_ms(fp32.latency_ms.p50)} for fp32{ratio}"
+    return own
 
 
 def _own_latency(candidate: Candidate, is_measured: bool) -> str:
@@ -199,6 +207,17 @@ def _own_latency(candidate: Candidate, is_measured: bool) -> str:
         return format_ms(candidate.latency_ms.p50)
     estimate = candidate.estimate
     return f"an estimated {million_instructions(estimate)} on {estimate.core}" if estimate and not is_measured else ""
+
+
+def _apart(ours: float, theirs: float, words: Callable[[float], str]) -> tuple[str, str]:
+    """Both in `words`, 'figure unit'; with as many digits more as tell them apart, where they would read the same."""
+    texts = words(ours), words(theirs)
+    unit = texts[0].split()[-1]
+    for digits in range(3, 7):
+        if texts[0] != texts[1] or ours == theirs:
+            break
+        texts = f"{ours:.{digits}f} {unit}", f"{theirs:.{digits}f} {unit}"
+    return texts
 
 
 def _ratio_words(ratio: LatencyRatio) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from edgevit.accuracy import is_correct
 from edgevit.artifact import BundleAccuracy
 from edgevit.assemble import Evidence, bundle_artifact
-from edgevit.bench.interleave import ArtifactRun, Interleaved, measure_interleaved
+from edgevit.bench.interleave import Interleaved, measure_interleaved
 from edgevit.board.sensors import describe_machine
 from edgevit.build import Builder
 from edgevit.cost.cores import CoreCosts, costs_for
@@ -23,13 +24,16 @@ from edgevit.cost.estimate import cost_of
 from edgevit.data.pictures import PictureSet
 from edgevit.device import Device
 from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, ParityError
+from edgevit.judge import run_of
+from edgevit.policies import exact_policy
 from edgevit.policy import Policy
 from edgevit.progress import Progress
+from edgevit.quantize.equalization import equalize
 from edgevit.recipe import ExportSpec, ParityThresholds, RuntimeName
 from edgevit.results import Verdict
+from edgevit.search.examiner import MILLION_INSTRUCTIONS, MS
 from edgevit.search.space import SearchSpace
 from edgevit.search.trials import canonical
-from edgevit.search.workbench import MILLION_INSTRUCTIONS, MS
 from edgevit.search_space import search_space
 from edgevit.store import sha256_file
 from edgevit.subject import Subject
@@ -52,12 +56,16 @@ def opened_workbench(
     image_sizes: Sequence[int],
     progress: Progress,
     runtime: RuntimeName | None = None,
+    thread_counts: Sequence[int] = (),
+    space: SearchSpace | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Iterator[tuple[BuildingWorkbench, SearchSpace]]:
     """A workbench with a folder of its own, and what there is to search for this model on this device.
 
-    image_sizes: to try besides the model's own. runtime: the only one to search. Raises DeviceError for a board of
-    another architecture whose core is not known, InputError for a size that the model does not take, and without
-    labelled pictures.
+    image_sizes, thread_counts: to try besides the model's own and `threads`. runtime: the only one to search. space:
+    what an earlier search of the same found there to be, so that nothing is exported before something is built.
+    stopwatch: shared with the workbenches of other models. Raises DeviceError for a board of another architecture whose
+    core is not known, InputError for a size that the model does not take, and without labelled pictures.
     """
     is_foreign = device.arch != describe_machine()["arch"]
     core = costs_for(device) if is_foreign else None
@@ -75,36 +83,78 @@ def opened_workbench(
             subject, device, ExportSpec(), THRESHOLDS, evidence.calibration, evidence.probes, Path(folder),
             is_foreign=is_foreign, progress=progress,
         )  # fmt: skip
-        builder = Builder(shop)
-        space = search_space(find_traits(builder), device, image_sizes, is_foreign, runtime)
-        yield BuildingWorkbench(shop, builder, evidence, evidence.judged, threads, core), space
+        builder = _SearchBuilder(shop)
+        if space is None:
+            has_pairs = builder.has_conv_pairs()
+            traits = find_traits(builder)
+            space = search_space(traits, device, image_sizes, is_foreign, runtime, thread_counts, has_pairs)
+        stopwatch = stopwatch or Stopwatch(threads)
+        yield BuildingWorkbench(shop, builder, evidence, evidence.judged, stopwatch, core), space
+
+
+class Stopwatch:
+    """Latency on this machine, in turns with the first artifact that it was asked for, so that a machine that drifts
+    meets both alike. threads: of a policy without its own.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.reference: Artifact | None = None
+        self._reference_ms = 0.0
+
+    def latency_ms(self, artifact: Artifact) -> float:
+        """Median. Raises MeasurementError."""
+        if self.reference is None:
+            self._reference_ms = self._medians(artifact)[0]
+            self.reference = artifact
+            return self._reference_ms
+        reference_ms, latency_ms = self._medians(self.reference, artifact)
+        return latency_ms * self._reference_ms / reference_ms
+
+    def _medians(self, *artifacts: Artifact) -> list[float]:
+        """ms of each, taken in turns."""
+        runs = {str(index): run_of(artifact, self.threads) for index, artifact in enumerate(artifacts)}
+        timings = measure_interleaved(runs, min_seconds=TURNS_SECONDS, min_runs=TURNS_RUNS)
+        return [_median(timings[name]) for name in runs]
+
+
+class _SearchBuilder(Builder):
+    """A Builder that is asked about what it keeps."""
+
+    @property
+    def files(self) -> set[Path]:
+        """Of the forms that it has in memory."""
+        return {form.artifact.path for form in (*self._exported.values(), *self._forms.values())}
+
+    def has_conv_pairs(self) -> bool:
+        """Whether two convolutions can be equalized."""
+        graph = self.form(exact_policy("onnxruntime")).graph
+        return equalize(graph) is not graph
 
 
 class BuildingWorkbench:
-    """The search's Workbench on this machine: artifacts are built in the workshop's folder.
+    """The search's Examiner on this machine: artifacts are built in the workshop's folder.
 
     held_out: labelled pictures that the search may see. core: where the target is no machine of this architecture, what
-    its instructions cost; None where it is, and latency is measured, in turns with the first artifact that was asked
-    for, so that a machine that drifts meets both alike.
+    its instructions cost; None where it is, and latency is measured.
     """
 
     def __init__(
         self,
         shop: Workshop,
-        builder: Builder,
+        builder: _SearchBuilder,
         evidence: Evidence,
         held_out: PictureSet,
-        threads: int,
+        stopwatch: Stopwatch,
         core: CoreCosts | None,
     ) -> None:
         self.pictures = len(held_out)
         self.unit = MILLION_INSTRUCTIONS if core else MS
         self._shop, self._builder, self._evidence, self._held_out = shop, builder, evidence, held_out
-        self._threads, self._core = threads, core
+        self._stopwatch, self._core = stopwatch, core
+        self._numbers = itertools.count()
         self._artifacts: dict[str, Artifact] = {}
         self._verdicts: dict[tuple[str, int, int], NDArray[np.bool_]] = {}
-        self._reference: Artifact | None = None
-        self._reference_ms = 0.0
 
     def build(self, policy: Policy) -> str:
         """The sha256 of the artifact's file. Raises EdgevitError, ParityError when it is not built or a hop fails."""
@@ -115,15 +165,11 @@ class BuildingWorkbench:
         artifact = self._artifact(policy)
         if self._core is not None:
             return cost_of(artifact.path, self._core).million_instructions
-        if self._reference is None:
-            self._reference, self._reference_ms = artifact, self._medians(artifact)[0]
-            return self._reference_ms
-        reference_ms, cost = self._medians(self._reference, artifact)
-        return cost * self._reference_ms / reference_ms
+        return self._stopwatch.latency_ms(artifact)
 
     def correct(self, policy: Policy, start: int, stop: int) -> NDArray[np.bool_]:
         """(stop - start,) of the held-out pictures."""
-        key = canonical(policy.model_copy(update={"threads": None})), start, stop
+        key = _judged_as(policy), start, stop
         if key not in self._verdicts:
             self._verdicts[key] = self._is_correct(policy, self._held_out.subset(np.arange(start, stop)))
         return self._verdicts[key]
@@ -141,13 +187,26 @@ class BuildingWorkbench:
     def write_bundle(self, policy: Policy, target: Path, verdict: Verdict, accuracy: BundleAccuracy) -> None:
         """The policy's artifact as a bundle. Raises InputError when `target` exists."""
         artifact = self._artifact(policy)
-        bundle_artifact(self._shop, self._evidence, artifact, verdict, accuracy, self._threads, target)
+        bundle_artifact(self._shop, self._evidence, artifact, verdict, accuracy, self._stopwatch.threads, target)
+
+    def keep(self, policies: Sequence[Policy]) -> None:
+        """Deletes what only other policies need, files and figures; one that is asked for again is built again."""
+        keys = {canonical(_file(policy)) for policy in policies}
+        self._artifacts = {key: artifact for key, artifact in self._artifacts.items() if key in keys}
+        judged = {_judged_as(policy) for policy in policies}
+        self._verdicts = {key: verdicts for key, verdicts in self._verdicts.items() if key[0] in judged}
+        reference = self._stopwatch.reference
+        artifacts = [*self._artifacts.values(), *([reference] if reference else [])]
+        needed = self._builder.files | {path for each in artifacts for path in (each.path, each.exported) if path}
+        for path in self._shop.folder.iterdir():
+            if path not in needed:
+                path.unlink()
 
     def _artifact(self, policy: Policy) -> Artifact:
-        file = policy.model_copy(update={"session": {}, "threads": None})  # they change how it is run, not what it is
+        file = _file(policy)
         key = canonical(file)
         if key not in self._artifacts:
-            artifact = self._builder.build(f"policy-{len(self._artifacts)}", file)
+            artifact = self._builder.build(f"policy-{next(self._numbers)}", file)
             if artifact.failed:
                 raise EdgevitError(artifact.failed)
             broken = next((hop for hop in artifact.parity if not hop.passed), None)
@@ -160,20 +219,15 @@ class BuildingWorkbench:
     def _is_correct(self, policy: Policy, pictures: PictureSet) -> NDArray[np.bool_]:
         return is_correct(self._shop.logits(self._artifact(policy), pictures), pictures.labels)
 
-    def _medians(self, *artifacts: Artifact) -> list[float]:
-        """ms of each, taken in turns."""
-        runs = {
-            str(index): ArtifactRun(
-                artifact.path,
-                artifact.runtime,
-                artifact.policy.threads or self._threads,
-                artifact.input_shape,
-                artifact.session,
-            )
-            for index, artifact in enumerate(artifacts)
-        }
-        timings = measure_interleaved(runs, min_seconds=TURNS_SECONDS, min_runs=TURNS_RUNS)
-        return [_median(timings[name]) for name in runs]
+
+def _file(policy: Policy) -> Policy:
+    """Without what changes how the artifact is run, and not what it is."""
+    return policy.model_copy(update={"session": {}, "threads": None})
+
+
+def _judged_as(policy: Policy) -> str:
+    """A key of what the policy says of pictures, which threads do not change."""
+    return canonical(policy.model_copy(update={"threads": None}))
 
 
 def _median(timing: Interleaved) -> float:

@@ -1,4 +1,4 @@
-"""A Workbench whose figures are arithmetic, so that the true front of its space is known.
+"""An Examiner whose figures are arithmetic, so that the true front of its space is known.
 
 DeiT-Ti's proportions, roughly: linear layers are two thirds of the time, INT8 saves half of theirs, dropping tokens
 saves in proportion, and each of them costs accuracy.

@@ -6,13 +6,17 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from tiny_figures import BIAS, CLASSES, SIDE, WEIGHTS, tiny_logits
 
 import edgevit  # noqa: F401  # before any test imports ONNX Runtime, whose telemetry it turns off
+
+if TYPE_CHECKING:
+    from edgevit.assemble import Assembled
+    from edgevit.bench.interleave import Interleaved
 
 
 @pytest.fixture
@@ -108,3 +112,23 @@ def sign_bundle() -> Callable[[Path], None]:
         write_manifest(root, manifest)
 
     return sign
+
+
+@pytest.fixture
+def assembled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Assembled]:
+    """assembled(timings, precision='int8-dynamic', …) makes tmp_path/bundle; `changes`: assemble_bundle's arguments."""
+    from digits_shop import DYNAMIC_WINS, assemble_as_if  # torch is for those who ask
+
+    from edgevit.recipe import ExportSpec
+
+    def make(
+        timings: dict[str, Interleaved] = DYNAMIC_WINS,
+        *,
+        precision: str = "int8-dynamic",
+        runtime: str = "onnxruntime",
+        **changes: Any,
+    ) -> Assembled:
+        spec = ExportSpec(precision=precision, runtime=runtime)  # type: ignore[arg-type]
+        return assemble_as_if(tmp_path / "bundle", monkeypatch, timings, spec=spec, **changes)
+
+    return make

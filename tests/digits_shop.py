@@ -107,6 +107,7 @@ DYNAMIC_WINS = {
     "int8-static": steady(3.0),
     "mixed": steady(5.0),
     "mixed-attention": steady(6.0),
+    "int8-static-attention": steady(7.0),
     "exported": steady(4.4),
 }
 FP32_WINS = {**DYNAMIC_WINS, "fp32": steady(1.0)}

@@ -17,7 +17,6 @@ from onnx import numpy_helper
 
 from edgevit import __version__, assemble, build
 from edgevit.assemble import Assembled, gather_evidence
-from edgevit.bench.interleave import Interleaved
 from edgevit.board.preprocess import to_input
 from edgevit.board.sensors import describe_machine
 from edgevit.bundle import load_bundle
@@ -30,23 +29,6 @@ from edgevit.recipe import Budget, ExportSpec
 from edgevit.results import AccuracyDrop
 from edgevit.runtimes import open_session
 from edgevit.subject import Subject
-
-
-@pytest.fixture
-def assembled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Assembled]:
-    """assembled(timings, precision='int8-dynamic', …) makes tmp_path/bundle; `changes`: assemble_bundle's arguments."""
-
-    def make(
-        timings: dict[str, Interleaved] = DYNAMIC_WINS,
-        *,
-        precision: str = "int8-dynamic",
-        runtime: str = "onnxruntime",
-        **changes: Any,
-    ) -> Assembled:
-        spec = ExportSpec(precision=precision, runtime=runtime)  # type: ignore[arg-type]
-        return assemble_as_if(tmp_path / "bundle", monkeypatch, timings, spec=spec, **changes)
-
-    return make
 
 
 @pytest.fixture(scope="module")

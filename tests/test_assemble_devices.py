@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from digits_shop import DYNAMIC_WINS, FP32_WINS, Told, assemble_as_if, device_elsewhere, device_here, known_board
+from digits_shop import FP32_WINS, Told, device_elsewhere, device_here, known_board
 
 from edgevit.assemble import Assembled
-from edgevit.bench.interleave import Interleaved
 from edgevit.board.sensors import describe_machine
 from edgevit.cost.cores import load_costs
 from edgevit.errors import DeviceError
-from edgevit.recipe import ExportSpec
 from edgevit.runtimes import open_session
-
-
-@pytest.fixture
-def assembled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Assembled]:
-    """assembled(timings, precision='int8-dynamic', …) makes tmp_path/bundle; `changes`: assemble_bundle's arguments."""
-
-    def make(
-        timings: dict[str, Interleaved] = DYNAMIC_WINS,
-        *,
-        precision: str = "int8-dynamic",
-        runtime: str = "onnxruntime",
-        **changes: Any,
-    ) -> Assembled:
-        spec = ExportSpec(precision=precision, runtime=runtime)  # type: ignore[arg-type]
-        return assemble_as_if(tmp_path / "bundle", monkeypatch, timings, spec=spec, **changes)
-
-    return make
 
 
 def test_requirements_are_pinned_for_the_devices_pythons(assembled: Callable[..., Assembled]) -> None:

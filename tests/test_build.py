@@ -14,20 +14,21 @@ from tiny_models import is_sorted, op_types, vit_graph
 
 from edgevit import build, workshop
 from edgevit.board.preprocess import to_input
-from edgevit.build import build_artifacts
+from edgevit.build import AUTO_CALIBRATORS, build_artifacts
 from edgevit.data.batches import prepared
 from edgevit.errors import BadFileError, EdgevitError, InputError
 from edgevit.export.onnx import read_onnx
 from edgevit.policy import Policy
 from edgevit.quantize import apply
-from edgevit.quantize.apply import FOLD_WEIGHTS
+from edgevit.quantize.apply import FOLD_WEIGHTS, KEEP_FLOAT_WEIGHTS
 from edgevit.recipe import ExportSpec, ParityThresholds
 from edgevit.runtimes import open_session
+from edgevit.verify import divergence
 from edgevit.workshop import EXACT_INTEGER_SUMS, Artifact, Workshop
 
 EXPORT_HOPS = ["torch -> onnx", "onnx -> rewritten"]
 PRECISIONS = ["int8-dynamic", "int8-static", "mixed"]
-INT8 = [*PRECISIONS, "mixed-attention"]
+INT8 = [*PRECISIONS, "mixed-attention", "int8-static-attention"]
 
 
 @pytest.fixture
@@ -36,13 +37,18 @@ def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     monkeypatch.setattr(build, "export_onnx", lambda model, shape, opset, dynamic_batch: vit_graph(dynamic_batch))
 
     def make(
-        precision: str = "auto", runtime: str = "onnxruntime", dynamic_batch: bool = False, **changes: Any
+        precision: str = "auto",
+        runtime: str = "onnxruntime",
+        dynamic_batch: bool = False,
+        calibrator: str = "auto",
+        **changes: Any,
     ) -> Workshop:
         evidence = digits_evidence()
+        asked = {"precision": precision, "runtime": runtime, "dynamic_batch": dynamic_batch, "calibrator": calibrator}
         shop = Workshop(
             subject=vit_subject(),
             device=device_here(),
-            spec=ExportSpec(precision=precision, runtime=runtime, dynamic_batch=dynamic_batch),  # type: ignore[arg-type]
+            spec=ExportSpec.model_validate(asked),
             thresholds=ParityThresholds(),
             calibration=evidence.calibration,
             probes=evidence.probes,
@@ -101,7 +107,8 @@ def test_weights_that_are_stored_only_are_unfolded_once_when_the_session_is_made
     make_shop: Callable[..., Workshop],
 ) -> None:
     sessions = {name: artifact.session for name, artifact in build_all(make_shop()).items()}
-    assert sessions == {"fp32": {}, "int8-dynamic": FOLD_WEIGHTS, "int8-static": {}, "mixed": {}, "mixed-attention": {}}
+    static = dict.fromkeys(("int8-static", "mixed", "mixed-attention", "int8-static-attention"), KEEP_FLOAT_WEIGHTS)
+    assert sessions == {"fp32": {}, "int8-dynamic": FOLD_WEIGHTS, **static}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -123,10 +130,26 @@ def test_calibration_runs_once_for_all_who_need_it(make_shop: Callable[..., Work
     build_artifacts(shop)
     assert isinstance(shop.progress, Told)
     assert shop.progress.stages == [
-        "Exporting to ONNX", "Rewriting", "Quantizing: int8-dynamic", "Quantizing: int8-static", "Calibrating",
-        "Quantizing: mixed", "Quantizing: mixed-attention",
+        "Exporting to ONNX", "Rewriting", "Quantizing: int8-static-minmax", "Calibrating",
+        "Quantizing: int8-static-percentile", "Quantizing: int8-static-mse", "Quantizing: int8-dynamic",
+        "Quantizing: int8-static", "Quantizing: mixed", "Quantizing: mixed-attention",
+        "Rewriting", "Quantizing: int8-static-attention", "Calibrating",  # a graph of its own, with other tensors
     ]  # fmt: skip
     assert (8, 8, "") in shop.progress.updates
+
+
+def test_the_calibrator_whose_classes_diverge_least_is_taken(make_shop: Callable[..., Workshop]) -> None:
+    def static(calibrator: str) -> tuple[Artifact, float]:
+        shop = make_shop("int8-static", calibrator=calibrator)
+        built = build_all(shop)
+        reference, found = (shop.logits(built[name], shop.calibration) for name in ("fp32", "int8-static"))
+        return built["int8-static"], divergence(reference, found)
+
+    diverging = {name: static(name)[1] for name in AUTO_CALIBRATORS}
+    assert len(set(diverging.values())) == 3
+    chosen, least = static("auto")
+    assert least == min(diverging.values())
+    assert diverging[chosen.policy.calibrator] == least
 
 
 def test_a_dynamic_batch_reaches_every_artifact(make_shop: Callable[..., Workshop]) -> None:

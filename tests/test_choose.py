@@ -99,6 +99,37 @@ def test_a_tie_goes_to_fp32():
     )
 
 
+def test_a_tie_that_looks_slower_is_a_tie_all_the_same():
+    even = candidate("int8-static", 28.3, ratio=(0.99, 0.97, 1.01), loss=(0.0, -0.8, 0.8))
+    assert decide(FP32, even)[0][1].why == (
+        "int8-static was not shipped: its 28.3 ms cannot be told from the 28.1 ms of fp32 "
+        "(0.99× as fast, 95 % interval 0.97–1.01), and of equals the one nearer to fp32 is taken."
+    )
+
+
+def test_equal_medians_are_a_tie():
+    judged, verdict = decide(candidate("fp32", 0.23), candidate("int8-static", 0.23))
+    assert verdict.shipped == "fp32"
+    assert judged[1].why.startswith("int8-static was not shipped: its 0.23 ms cannot be told from the 0.23 ms of fp32,")
+
+
+def test_figures_that_would_read_the_same_have_digits_enough():
+    fp32 = candidate("fp32", 0.36)
+    # ln(1.60/1.57) = 0.0189 against a width of hypot(0.0031, 0.0032) = 0.0045
+    fast = candidate("int8-dynamic", 0.2296, ratio=(1.6, 1.595, 1.605))
+    slow = candidate("mixed", 0.2312, ratio=(1.57, 1.565, 1.575))
+    assert decide(fp32, fast, slow)[0][2].why == ("mixed was not shipped: 0.231 ms against 0.230 ms for int8-dynamic.")
+    alike = candidate("int8-static", 28.1042, ratio=(1.00001, 1.000005, 1.000015))
+    assert "28.104 ms against 28.100 ms for fp32" in decide(FP32, alike)[1].sentences[0]
+
+
+def test_a_limit_that_is_just_broken_is_not_written_as_kept():
+    with pytest.raises(BudgetError, match=r"int8-dynamic: it takes 15\.100 ms and may take 15\.098 ms\."):
+        decide(DYNAMIC, budget=Budget(max_latency_ms=15.098))
+    with pytest.raises(BudgetError, match=r"it is 6\.300 MiB large and may be 6\.299 MiB\."):
+        decide(DYNAMIC, budget=Budget(max_size_mib=6.299))
+
+
 def test_two_int8_candidates_that_cannot_be_told_apart_are_decided_by_accuracy():
     # ln(1.86/1.80) = 0.033 against a width of hypot(ln(1.86/1.80), ln(1.86/1.80)) = 0.046
     fast = candidate("int8-static", 15.1, ratio=(1.86, 1.80, 1.92), loss=(0.9, 0.1, 1.7))
@@ -320,6 +351,18 @@ def test_where_nothing_can_be_measured_the_estimated_instructions_decide():
         "int8-dynamic.",
         "On Cortex-A76 INT8 takes 1/1.9 of fp32's instructions (int8-dynamic, estimated).",
         "Not measured on the board: estimated instructions (error up to 10%) chose, not a latency.",
+    )
+
+
+def test_what_the_estimate_only_guesses_is_named_with_its_number():
+    guessed = CostEstimate(
+        core="Cortex-A76", million_instructions=246.0, relative_error=0.1,
+        not_calibrated={"GridSample f32": 2, "Softplus f32": 1},
+    )  # fmt: skip
+    _, verdict = decide(estimated("fp32", 477.0), candidate("int8-dynamic", estimate=guessed), measured_here=False)
+    assert verdict.sentences[-1] == (
+        "Only guessed in the estimate of int8-dynamic: 2 × GridSample f32, 1 × Softplus f32. Nothing was counted for "
+        "them on Cortex-A76, and the error does not cover them."
     )
 
 

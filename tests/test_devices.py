@@ -10,8 +10,10 @@ import yaml
 
 from edgevit.catalog import list_devices, load_device
 from edgevit.device import Device
-from edgevit.errors import BadFileError
+from edgevit.errors import BadFileError, DeviceError
+from edgevit.machine.cpuinfo import parse_clusters
 from edgevit.machine.localdevice import choose_preset
+from edgevit.machine.wheels import KNOWN_PACKAGES, runtime_wheel
 
 DEVICES = Path(__file__).parents[1] / "devices"
 NAMES = [name for name in list_devices() if name != "local"]
@@ -20,6 +22,22 @@ ISSUE = {
     "jetson-orin-nx", "jetson-agx-orin", "rk3588", "x86-avx2", "x86-avx512-vnni", "x86-n100",
 }  # fmt: skip
 EMULATED = {"cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "max"}
+
+# /proc/cpuinfo of the very boards; sources beside tests/machine/captures' names in tests/machine/test_cpuinfo.py and:
+# https://github.com/hrw/arm-socs-table/issues/29 (Pi 3B+), whose cores the Zero 2 W has too.
+CAPTURES = {
+    "rpi-zero-2w": "raspberry-pi-3b-plus", "rpi3b-plus": "raspberry-pi-3b-plus", "rpi4": "raspberry-pi-4",
+    "rpi5": "raspberry-pi-5", "jetson-nano": "jetson-nano", "jetson-xavier-nx": "jetson-xavier-nx",
+}  # fmt: skip
+# A system's C library, and the Pythons of its own packages that a bundle runs on. Sources stand in the profiles.
+SYSTEMS = {
+    "Ubuntu 18.04": ("2.27", {"3.8"}),  # its own is 3.6; python3.8 is a package of its 'universe'
+    "Ubuntu 20.04": ("2.31", {"3.8"}),
+    "Ubuntu 22.04": ("2.35", {"3.10"}),
+    "Debian 12": ("2.36", {"3.11"}),
+    "bookworm or trixie": ("2.36", {"3.11", "3.13"}),
+    "Any Linux": ("2.28", {"3.11", "3.12", "3.13"}),
+}
 
 
 @pytest.fixture(params=NAMES)
@@ -115,6 +133,49 @@ def test_int8_peak_follows_the_instruction_set(device):
 
     for cluster in device.cpu.clusters:
         assert cluster.int8_ops_per_cycle == ratio * cluster.fp32_flops_per_cycle or device.name == "jetson-xavier-nx"
+
+
+@pytest.mark.parametrize(("name", "capture"), CAPTURES.items())
+def test_instructions_cores_and_their_number_are_those_of_the_very_board(name, capture):
+    cpuinfo = (Path(__file__).parent / "machine/captures" / f"{capture}.txt").read_text(encoding="utf-8")
+    device = load_device(name)
+    said = re.findall(r"^Features\s*: (.+)$", cpuinfo, re.MULTILINE)
+
+    assert len(said) == device.cpu.cores
+    assert {tuple(line.split()) for line in said} == {device.cpu.isa}
+    (cluster,) = parse_clusters(cpuinfo, device.arch, device.cpu.cores)
+    assert cluster.model == device.cpu.clusters[0].model
+    peaks = ("fp32_flops_per_cycle", "fp16_flops_per_cycle", "int8_ops_per_cycle")
+    assert [getattr(cluster, peak) for peak in peaks] == [getattr(device.cpu.clusters[0], peak) for peak in peaks]
+
+
+def test_c_library_and_pythons_are_those_of_the_system(device):
+    (system,) = (name for name in SYSTEMS if name in device.os.name)
+    assert (device.os.glibc, set(device.os.python)) == SYSTEMS[system]
+
+
+def test_every_runtime_with_wheels_says_whether_the_board_can_install_it(device):
+    """A runtime that none of the board's Pythons has a wheel for is known before anything is copied."""
+    able = {
+        runtime
+        for runtime in device.runtimes
+        for python in device.os.python
+        if runtime in KNOWN_PACKAGES and has_wheel(runtime, python, device)
+    }
+    unable = {runtime for runtime in device.runtimes if runtime in KNOWN_PACKAGES} - able
+    assert "onnxruntime" in able
+    assert unable == WITHOUT_WHEEL.get(device.name, set())
+
+
+# JetPack's own builds of torch serve these two; of LiteRT, tflite-runtime 2.13 is the last with a wheel for Python 3.8.
+WITHOUT_WHEEL = {"jetson-nano": {"litert"}, "jetson-xavier-nx": {"litert", "torchscript"}}
+
+
+def has_wheel(runtime, python, device):
+    try:
+        return runtime_wheel(runtime, python, device.os.glibc, device.arch) is not None
+    except DeviceError:
+        return False
 
 
 def test_an_arm_board_has_an_emulator_and_a_toolchain(device):

@@ -3,16 +3,15 @@ from dataclasses import replace
 import pytest
 
 from edgevit.catalog import load_device
-from edgevit.doctor import (
-    check_calm,
+from edgevit.doctor import diagnose, examine
+from edgevit.doctor.calm import check_calm
+from edgevit.doctor.host import (
     check_cpu,
     check_offline,
     check_packages,
     check_python,
     check_room,
     check_torchvision,
-    diagnose,
-    examine,
 )
 from edgevit.machine.hostfacts import Facts, Requirement
 from edgevit.results import Machine, SensorReading
@@ -148,7 +147,7 @@ def test_room_is_judged_at_its_limits(ram, disk, expected):
     ("governor", "expected"),
     [
         ("performance", "ok"),
-        ("ondemand", "note"),
+        ("ondemand", "warning"),
         ("powersave", "warning"),
         ("performance,powersave", "warning"),
         (None, "note"),

@@ -16,7 +16,7 @@ from edgevit.bench.interleave import ArtifactRun, Interleaved
 from edgevit.build import build_artifacts
 from edgevit.cost.cores import load_costs
 from edgevit.cost.estimate import cost_of
-from edgevit.judge import judge, score
+from edgevit.judge import judge, run_of, score
 from edgevit.recipe import ExportSpec, ParityThresholds
 from edgevit.results import Candidate
 from edgevit.workshop import Artifact, Workshop
@@ -29,6 +29,7 @@ LATENCIES = {
     "mixed": steady(4.0),
     "exported": steady(4.4),
     "mixed-attention": steady(8.0),
+    "int8-static-attention": steady(16.0),
 }
 
 
@@ -96,14 +97,22 @@ def test_all_take_turns_with_the_devices_threads_and_their_own_sessions(
         assert runs[artifact.name] == expected
 
 
+def test_threads_that_a_policy_asks_for_go_before_the_devices(artifacts: tuple[Artifact, ...]) -> None:
+    fp32 = artifacts[0]
+    own = replace(fp32, policy=fp32.policy.model_copy(update={"threads": 2}))
+    assert (run_of(fp32, 4).threads, run_of(own, 4).threads) == (4, 2)
+
+
 def test_latencies_stand_beside_fp32s(shop: Workshop, artifacts: tuple[Artifact, ...], take: Take) -> None:
     take(LATENCIES)
     found = by_name(judge(artifacts, shop, None, threads=1))
     assert {name: c.latency_ms.p50 for name, c in found.items() if c.latency_ms} == {
         "fp32": 4.0, "int8-dynamic": 2.0, "int8-static": 5.0, "mixed": 4.0, "mixed-attention": 8.0,
+        "int8-static-attention": 16.0,
     }  # fmt: skip
     assert {name: c.vs_fp32.ratio for name, c in found.items() if c.vs_fp32} == {
         "int8-dynamic": 2.0, "int8-static": 0.8, "mixed": 1.0, "mixed-attention": 0.5,
+        "int8-static-attention": 0.25,
     }  # fmt: skip
     assert found["fp32"].samples_ms == (4.0,) * 64
     assert found["fp32"].latency_ms is not None
@@ -120,7 +129,10 @@ def test_the_graph_as_it_was_exported_takes_its_turns_too(
     assert asked[0]["exported"] == ArtifactRun(fp32.exported, "onnxruntime", 1, (1, 1, 32, 32))
     assert "exported" not in found
     ratios = {name: c.vs_exported.ratio for name, c in found.items() if c.vs_exported}
-    expected = {"fp32": 1.1, "int8-dynamic": 2.2, "int8-static": 0.88, "mixed": 1.1, "mixed-attention": 0.55}
+    expected = {
+        "fp32": 1.1, "int8-dynamic": 2.2, "int8-static": 0.88, "mixed": 1.1, "mixed-attention": 0.55,
+        "int8-static-attention": 0.275,
+    }  # fmt: skip
     assert ratios == pytest.approx(expected)
 
 
@@ -190,7 +202,7 @@ def test_what_failed_its_build_or_parity_is_neither_scored_nor_measured(
     shop: Workshop, artifacts: tuple[Artifact, ...], take: Take
 ) -> None:
     asked = take(LATENCIES)
-    fp32, dynamic, static, mixed, _ = artifacts
+    fp32, dynamic, static, mixed, *_ = artifacts
     broken = replace(dynamic, failed="No.", path=Path("never-written.onnx"))
     far = replace(static, parity=(*static.parity[:-1], static.parity[-1].model_copy(update={"passed": False})))
     found = by_name(judge((fp32, broken, far, mixed), shop, digits().val, threads=1))

@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from host_board import running_board
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from edgevit.errors import MeasurementError
 from edgevit.results import RunMetrics
 from edgevit.runs import read_metrics
 
@@ -21,6 +24,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 SMALL = ("--weights", "random", "--image-size", "64", "--epochs", "1", "--batch-size", "8")
 FEW_TRIALS = ("--trials", "2", "--search-pictures", "64")
+OVER_SSH = ("--ssh-config", "ssh_config", "--min-seconds", "0")
 # The command as README shows it, and what is added so that it needs no network and few minutes.
 SHOWN: dict[str, tuple[str, ...]] = {
     "edgevit export deit_tiny_patch16_224 --device rpi5 -o deit-rpi5": ("--weights", "random", "--offline"),
@@ -34,6 +38,13 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "edgevit finetune mobilevit_xxs --data pictures -o checkpoint": SMALL,
     "edgevit export checkpoint --data pictures --device rpi5 --max-drop 1.0 -o bundle": ("--max-drop", "100"),
     "edgevit recipes folder-template": (),
+    "edgevit bench bundle --emulate": (),
+    "edgevit bench bundle --emulate --device rpi4 --data pictures": ("--limit", "8"),
+    "edgevit bench runs/digits-vit-tiny/bundle --host raspberrypi.local": OVER_SSH,
+    "edgevit bench runs/digits-vit-tiny/bundle --host pi-1 --host pi-2": OVER_SSH,
+    "edgevit bench runs/digits-vit-tiny/bundle --inventory hosts.yaml -o fleet.json": OVER_SSH,
+    "edgevit bench runs/digits-vit-tiny/bundle --host pi-1 --wheels wheels": OVER_SSH,
+    "edgevit devices add --from-host pi-1 --name my-pi": OVER_SSH[:2],
 }
 RUN = "edgevit run digits-vit-tiny"
 ON_BOARD = ("python3 agent.py selfcheck", "bench", "predict picture.jpg")
@@ -67,10 +78,27 @@ def test_every_command_shown_is_one_that_is_run_here() -> None:
     assert all(words in README for words in ON_BOARD)
 
 
+@pytest.fixture(scope="module")
+def boards(home: Path) -> Iterator[None]:
+    """This machine as all the boards that README names, in what the home has as ssh's config."""
+    (home / "hosts.yaml").write_text("hosts: [pi-1, pi-2]\n")
+    (home / "wheels").mkdir()
+    with running_board(home / "board") as board:
+        board.config_with(home / "ssh_config", alias="raspberrypi.local pi-1 pi-2")
+        yield
+
+
 @pytest.mark.parametrize("command", SHOWN)
-def test_a_command_shown_does_what_it_says(home: Path, command: str) -> None:
+def test_a_command_shown_does_what_it_says(home: Path, command: str, request: pytest.FixtureRequest) -> None:
+    if OVER_SSH[0] in SHOWN[command]:
+        request.getfixturevalue("boards")
+    if "--emulate" in command and shutil.which("qemu-aarch64") is None:
+        pytest.skip("qemu-aarch64 is missing: apt-get install qemu-user")
     ended = _run(home, [*command.split(), *SHOWN[command]])
-    assert ended.returncode == 0, ended.stderr
+    if command.startswith("edgevit bench") and ended.returncode == MeasurementError.exit_code:
+        assert "This measurement may not be used" in ended.stderr  # other tests run beside it, which it notices
+    else:
+        assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip()
 
 

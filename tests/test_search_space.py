@@ -11,7 +11,7 @@ from edgevit.device import Device
 from edgevit.policies import NO_STEM, PAYING_REWRITES, POINTWISE
 from edgevit.policy import ConvKind, Policy
 from edgevit.quantize.nodes import QuantizableNodes
-from edgevit.rewrite.token_schedule import few_steps
+from edgevit.rewrite.token_schedule import schedule
 from edgevit.runtimes.onnxruntime import GRAPH_LEVEL
 from edgevit.search.space import SearchSpace, policy_of
 from edgevit.search_space import KEPT, search_space
@@ -51,7 +51,7 @@ def _every_runtime_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_first_of_everything_is_fp32_as_the_model_came() -> None:
     space: SearchSpace = space_of(traits(HYBRID, outliers=("qkv",)), sizes=(160,))
-    assert policy_of({}, space, few_steps) == Policy(rewrites=PAYING_REWRITES["onnxruntime"])
+    assert policy_of({}, space, schedule) == Policy(rewrites=PAYING_REWRITES["onnxruntime"])
 
 
 def test_sizes_are_the_models_own_and_then_the_others_once_each_and_largest_first() -> None:
@@ -70,7 +70,7 @@ def test_tokens_go_from_one_of_the_first_blocks_on(blocks: int, starts: tuple[in
     tokens = space_of(traits(blocks=blocks)).tokens
     assert tokens.starts == starts
     for start in starts:
-        assert len(few_steps(blocks, tokens.tokens[224], KEPT[0], start)) == blocks
+        assert len(schedule(blocks, tokens.tokens[224], KEPT[0], start)) == blocks
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2])

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shutil
+import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from arithmetic_bench import FP32_TOP1, SPACE, ArithmeticBench, constant_schedule, exact_drop
+from sqlalchemy.exc import OperationalError
 
+from edgevit import tune as tuning
 from edgevit.artifact import BundleAccuracy
-from edgevit.errors import BadFileError, BudgetError, EdgevitError, InputError
+from edgevit.errors import BadFileError, BudgetError, EdgevitError, InputError, ParityError
 from edgevit.policy import Policy
 from edgevit.progress import Silence
 from edgevit.recipe import Budget
+from edgevit.report.front import front_rows
 from edgevit.results import Verdict
-from edgevit.search.trials import TuneResult
+from edgevit.search import worker
+from edgevit.search.front import pareto_front
+from edgevit.search.records import keep
+from edgevit.search.trials import Trial, TuneResult
 from edgevit.search.worker import Limits
-from edgevit.tune import PAGE, RESULT, Job, tune
+from edgevit.tune import PAGE, RESULT, Job, known_spaces, require_usable, tune
 
 TRIALS = 12
 
@@ -34,6 +44,8 @@ class BundlingBench(ArithmeticBench):
         super().__init__(pictures=1000, failing=failing)
         self.unit, self.flattery, self.doubt = unit, flattery, doubt
         self.tested_policies: list[Policy] = []
+        self.confirmed_policies: list[Policy] = []
+        self.kept: list[list[Policy]] = []
 
     def tested(self, policy: Policy) -> np.ndarray:
         self.tested_policies.append(policy)
@@ -41,9 +53,13 @@ class BundlingBench(ArithmeticBench):
         return np.arange(500) / 5 < FP32_TOP1 - drop - (self.flattery if drop else 0.0)
 
     def confirmed(self, policy: Policy) -> np.ndarray:
+        self.confirmed_policies.append(policy)
         drop = exact_drop(policy)
         count = 0 if self.doubt is None else 1000
         return np.arange(count) / 10 < FP32_TOP1 - drop - ((self.doubt or 0.0) if drop else 0.0)
+
+    def keep(self, policies: Sequence[Policy]) -> None:
+        self.kept.append(list(policies))
 
     def write_bundle(self, policy: Policy, target: Path, verdict: Verdict, accuracy: BundleAccuracy) -> None:
         target.mkdir()
@@ -55,8 +71,8 @@ class BundlingBench(ArithmeticBench):
 def _tune(out: Path, bench: BundlingBench, budget: Budget | None = None, **changes) -> TuneResult:
     budget = budget or Budget(max_drop=1.0)
     storage, pick, limits = changes.get("storage"), changes.get("pick"), Limits(changes.get("trials", TRIALS))
-    job = Job("vit", "local", {"data": changes.get("data", "pictures")}, SPACE, budget, limits)
-    return tune(bench, job, constant_schedule, out, storage, pick, Silence())
+    job = Job("vit", "local", {"data": changes.get("data", "pictures")}, budget, limits)
+    return tune({"": bench}, {"": SPACE}, job, constant_schedule, out, storage, pick, Silence())
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +202,173 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadFileError, match=r"file/out: cannot be made: .* Choose another folder with -o\."):
         _tune(tmp_path / "file" / "out", BundlingBench())
+
+
+def test_fp32_is_confirmed_once_however_many_points_are(tmp_path):
+    bench = BundlingBench(doubt=0.7)
+    _tune(tmp_path, bench)
+    assert len(bench.confirmed_policies) >= 3
+    assert bench.confirmed_policies.count(Policy(rewrites=("class-token",))) == 1
+
+
+def test_a_finished_search_is_not_asked_anything_again(tmp_path):
+    first = _tune(tmp_path, BundlingBench(doubt=0.7))
+    bench = BundlingBench(doubt=0.7)
+    again = _tune(tmp_path, bench)
+    assert (bench.built, bench.seen, bench.confirmed_policies, bench.tested_policies) == ([], 0, [], [])
+    assert again.model_copy(update={"written": first.written}) == first
+    assert sorted(path.name for path in tmp_path.glob("bundle*")) == [f"bundle-{first.chosen}"]
+
+
+@pytest.mark.parametrize("change", ["bundle", "budget", "edgevit"])
+def test_what_is_no_longer_so_is_proved_again(tmp_path, monkeypatch, change):
+    first = _tune(tmp_path, BundlingBench())
+    budget = Budget(max_drop=1.0)
+    if change == "bundle":
+        shutil.rmtree(first.bundle)
+    elif change == "budget":
+        budget = Budget(max_drop=1.0, max_latency_ms=1000.0)
+    else:
+        monkeypatch.setattr(tuning, "__version__", "99")
+    bench = BundlingBench()
+    again = _tune(tmp_path, bench, budget)
+    assert again.chosen == first.chosen
+    assert bench.tested_policies == [Policy(rewrites=("class-token",)), again.trial(again.chosen).policy]
+    assert Path(again.bundle).is_dir()
+
+
+def test_a_result_that_cannot_be_read_is_no_result(tmp_path):
+    first = _tune(tmp_path, BundlingBench())
+    (tmp_path / RESULT).write_text("{")
+    assert _tune(tmp_path, BundlingBench()).chosen == first.chosen
+
+
+def test_after_every_trial_only_the_front_is_kept(tuned):
+    _, result, bench = tuned
+    assert len(bench.kept) == len(result.trials) + 1
+    for count, policies in enumerate(bench.kept):
+        assert policies == [trial.policy for trial in pareto_front(result.trials[:count])]
+
+
+def test_an_interrupted_search_writes_what_it_had(tmp_path):
+    class Interrupted(BundlingBench):
+        def cost(self, policy: Policy) -> float:
+            if len(self.built) == 4:
+                raise KeyboardInterrupt
+            return super().cost(policy)
+
+    with pytest.raises(KeyboardInterrupt):
+        _tune(tmp_path, Interrupted())
+    assert len(TuneResult.model_validate_json((tmp_path / RESULT).read_bytes()).trials) == 3
+
+
+def test_a_database_that_fails_in_the_middle_leaves_what_was_found(tmp_path, monkeypatch):
+    def failing(trial: object, record: Trial) -> None:
+        if record.number == 3:
+            raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full"))
+        keep(trial, record)
+
+    monkeypatch.setattr(worker, "keep", failing)
+    with pytest.raises(EdgevitError, match=r"the search's database failed: database or disk is full\. ") as ended:
+        _tune(tmp_path, BundlingBench())
+    assert (ended.value.exit_code, "\n" in str(ended.value)) == (1, False)
+    assert len(TuneResult.model_validate_json((tmp_path / RESULT).read_bytes()).trials) == 3
+    monkeypatch.undo()
+    assert _tune(tmp_path, BundlingBench(), trials=5).bundle
+
+
+def test_the_spaces_of_an_earlier_search_are_known(tmp_path):
+    job = Job("vit", "local", {"data": "pictures"}, Budget(), Limits(TRIALS))
+    database = require_usable(tmp_path, None)
+    assert known_spaces(database, job) is None
+    _tune(tmp_path, BundlingBench(), trials=1)
+    assert known_spaces(database, job) == {"": SPACE}
+    assert known_spaces(database, dataclasses.replace(job, identity={"data": "others"})) is None
+
+
+class Model(BundlingBench):
+    """One of several: `top1` in fp32, and `factor` times as slow as the arithmetic says."""
+
+    def __init__(self, top1: float, factor: float) -> None:
+        super().__init__()
+        self.better, self.factor = top1 - FP32_TOP1, factor
+
+    def cost(self, policy: Policy) -> float:
+        return self.factor * super().cost(policy)
+
+    def correct(self, policy: Policy, start: int, stop: int) -> np.ndarray:
+        return self._difficulty[start:stop] < FP32_TOP1 + self.better - exact_drop(policy)
+
+    def tested(self, policy: Policy) -> np.ndarray:
+        self.tested_policies.append(policy)
+        return np.arange(500) / 5 < FP32_TOP1 + self.better - exact_drop(policy)
+
+
+def _tune_several(out: Path, pick: int | None = None, **benches: Model) -> TuneResult:
+    job = Job(", ".join(benches), "local", {}, Budget(max_drop=1.0), Limits(24))
+    spaces = {model: SPACE.model_copy(update={"tokens": None}) for model in benches}
+    return tune(benches, spaces, job, constant_schedule, out, None, pick, Silence())
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> tuple[Path, TuneResult]:
+    out = tmp_path_factory.mktemp("several") / "out"
+    return out, _tune_several(out, small=Model(79.5, 0.5), large=Model(82.0, 1.0))
+
+
+def test_drops_of_all_models_are_counted_from_the_most_accurate_ones_fp32(several):
+    _, result = several
+    reference = result.trial(result.fp32)
+    assert (reference.model, reference.drop.points) == ("large", 0.0)
+    small = next(t for t in result.trials if t.model == "small" and t.policy == Policy(rewrites=("class-token",)))
+    assert small.drop.points == pytest.approx(2.5)
+    assert result.fp32_test.top1 == 82.0
+    assert any("fp32 of large, the most accurate" in sentence for sentence in result.verdict.sentences)
+
+
+def test_every_model_is_tried_and_every_point_says_which_it_is_of(several):
+    out, result = several
+    assert {trial.model for trial in result.trials} == {"small", "large"}
+    document = json.loads((out / RESULT).read_text())
+    assert {trial["model"] for trial in document["trials"]} == {"small", "large"}
+    assert [row.policy.split(": ")[0] for row in front_rows(result)] == [
+        result.trial(number).model for number in result.front
+    ]
+    assert "large: fp32" in (out / PAGE).read_text()
+    assert result.verdict.shipped.startswith(result.trial(result.chosen).model + ": ")
+
+
+def test_a_pick_is_bundled_by_its_own_model(several):
+    out, result = several
+    benches = {"small": Model(79.5, 0.5), "large": Model(82.0, 1.0)}
+    picks = {
+        result.trial(number).model: pick for pick, number in enumerate(result.front, start=1) if number != result.chosen
+    }
+    assert set(picks) == {"small", "large"}
+    for model, pick in picks.items():
+        picked = _tune_several(out, pick, **benches)
+        assert picked.trial(picked.chosen).model == model
+        assert benches[model].tested_policies[-1] == picked.trial(picked.chosen).policy
+        assert picked.test_drop.points == pytest.approx(picked.fp32_test.top1 - picked.chosen_test.top1)
+
+
+def test_of_one_model_nothing_is_said_but_its_policy(tuned):
+    out, result, _ = tuned
+    assert {trial.model for trial in result.trials} == {""}
+    assert not any("most accurate of the models" in sentence for sentence in result.verdict.sentences)
+    assert ">fp32<" in (out / PAGE).read_text()
+
+
+def test_of_several_models_the_one_that_cannot_be_built_is_named(tmp_path):
+    class Broken(Model):
+        def correct(self, policy: Policy, start: int, stop: int) -> np.ndarray:
+            raise ParityError("torch -> onnx: cosine 0.3.")
+
+    with pytest.raises(ParityError, match=r"^large: torch -> onnx: cosine 0\.3\.$"):
+        _tune_several(tmp_path, small=Model(79.5, 0.5), large=Broken(82.0, 1.0))
+
+
+def test_the_most_accurate_model_is_found_once_for_all_workers(several):
+    out, result = several
+    benches = {"small": Model(99.0, 0.5), "large": Model(1.0, 1.0)}  # they are not asked again
+    assert _tune_several(out, **benches).fp32 == result.fp32

@@ -12,6 +12,7 @@ from edgevit.verify import (
     SQNR_FLOOR_DB,
     cosine,
     describe_parity,
+    divergence,
     max_abs,
     measure_parity,
     power_ratio_db,
@@ -163,3 +164,15 @@ def test_a_parity_is_described_with_its_figures_and_the_layer_that_departs():
     assert describe_parity(parity) == "fp32 -> int8: cosine 1.0000, top-1 agreement 100.0 % on 1 picture"
     named = parity.model_copy(update={"n": 1024, "first_diverging_layer": "blocks.3.attn"})
     assert describe_parity(named).endswith("on 1,024 pictures, first diverging layer: blocks.3.attn")
+
+
+def test_the_divergence_of_class_probabilities_by_hand() -> None:
+    reference = np.log(np.array([[0.5, 0.5], [0.25, 0.75]]))
+    candidate = np.log(np.array([[0.25, 0.75], [0.25, 0.75]])) + 7.0  # logits have no zero of their own
+    expected = (0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)) / 2
+    assert divergence(reference, candidate) == pytest.approx(expected)
+    assert divergence(reference, reference) == 0.0
+
+
+def test_what_is_not_finite_diverges_without_bounds() -> None:
+    assert divergence(np.zeros((1, 2)), np.array([[math.nan, 0.0]])) == math.inf

@@ -36,6 +36,8 @@ def test_the_wheel_carries_what_the_code_reads_at_run_time(wheel: Path) -> None:
         "report/page.css",
         "data/samples/chelsea.jpg",
         "data/samples/NOTICE",
+        "emulation/counter.c",
+        "emulation/classes.h",
         "py.typed",
     ):
         assert f"edgevit/{file}" in names

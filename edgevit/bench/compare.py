@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from edgevit.artifact import Manifest
 from edgevit.bench.ratios import separate_ratio
 from edgevit.errors import InputError
-from edgevit.results import Accuracy, BenchReport, Interval
+from edgevit.results import Accuracy, BenchReport, Interval, LatencyRatio, Machine
 from edgevit.schema import Record
 from edgevit.units import MIB, format_points
 
@@ -100,29 +100,37 @@ def newcombe_interval(first: Accuracy, other: Accuracy) -> Interval:
     return low, high
 
 
+def latency_difference(first: str, other: str, found: LatencyRatio, measured: str = "") -> Difference:
+    """In the words of the faster one. found: the first one's latency over the other's; measured: how, in words."""
+    (fast, slow), speed, (low, high) = (other, first), found.ratio, found.ci95
+    if speed < 1:
+        (fast, slow), speed, (low, high) = (first, other), 1 / speed, (1 / high, 1 / low)
+    digits = 2 if speed >= 1.1 else 3  # a small difference may be real, and shall not read as none
+    times = f"{speed:.{digits}f}× as fast"
+    interval = ", ".join(filter(None, (f"95 % interval {low:.{digits}f}–{high:.{digits}f}", measured)))
+    sentence = (
+        f"{fast} is {times} as {slow} ({interval})."
+        if found.is_real
+        else f"{first} and {other} do not differ in latency beyond chance ({fast} is {times}, {interval})."
+    )
+    return Difference(
+        what="latency", first=first, other=other, is_real=found.is_real, ratio=found.ratio, ci95=found.ci95,
+        sentence=sentence,
+    )  # fmt: skip
+
+
+def machine_words(machine: Machine) -> str:
+    """'AMD EPYC, x86_64, 2 cores'."""
+    emulated = ", emulated" if machine.is_emulated else ""
+    return f"{machine.cpu}, {machine.arch}, {machine.cores} cores{emulated}"
+
+
 def _latency(first_name: str, first: BenchReport, other_name: str, other: BenchReport) -> Difference:
     reason = _why_not_comparable(first_name, first, other_name, other)
     if reason:
         sentence = f"{first_name} and {other_name} are not comparable: {reason}."
         return _not_comparable("latency", first_name, other_name, sentence)
-    found = separate_ratio(first.samples_ms, other.samples_ms)
-    speed, ends = found.ratio, f"95 % interval {found.ci95[0]:.3f} to {found.ci95[1]:.3f}"
-    if not found.is_real:
-        sentence = f"{first_name} and {other_name} do not differ in latency beyond chance ({speed:.3f} times, {ends})."
-    elif speed > 1:
-        sentence = f"{other_name} is {speed:.3f} times as fast as {first_name} ({ends})."
-    else:
-        inverse = f"95 % interval {1 / found.ci95[1]:.3f} to {1 / found.ci95[0]:.3f}"
-        sentence = f"{first_name} is {1 / speed:.3f} times as fast as {other_name} ({inverse})."
-    return Difference(
-        what="latency",
-        first=first_name,
-        other=other_name,
-        is_real=found.is_real,
-        ratio=found.ratio,
-        ci95=found.ci95,
-        sentence=sentence,
-    )
+    return latency_difference(first_name, other_name, separate_ratio(first.samples_ms, other.samples_ms))
 
 
 def _why_not_comparable(first_name: str, first: BenchReport, other_name: str, other: BenchReport) -> str:
@@ -134,7 +142,7 @@ def _why_not_comparable(first_name: str, first: BenchReport, other_name: str, ot
             return f"{name} has fewer than two samples"
     a, b = first.machine, other.machine
     if (a.cpu, a.arch, a.cores, a.is_emulated) != (b.cpu, b.arch, b.cores, b.is_emulated):
-        return f"measured on different machines ({_machine(first)} and {_machine(other)})"
+        return f"measured on different machines ({machine_words(a)} and {machine_words(b)})"
     if first.threads != other.threads:
         return f"measured with {first.threads} and {other.threads} threads"
     if first.batch != other.batch:
@@ -191,7 +199,7 @@ def _row(name: str, item: BenchReport | Manifest) -> Row:
         precision=item.precision,
         runtime=f"{item.runtime} {item.runtime_version}",
         device=item.device,
-        machine=_machine(item),
+        machine=machine_words(item.machine),
         threads=item.threads,
         batch=item.batch,
         p50_ms=item.latency_ms.p50,
@@ -201,8 +209,3 @@ def _row(name: str, item: BenchReport | Manifest) -> Row:
         peak_rss_mib=item.peak_rss_mib,
         is_valid=item.is_valid,
     )
-
-
-def _machine(report: BenchReport) -> str:
-    emulated = ", emulated" if report.machine.is_emulated else ""
-    return f"{report.machine.cpu}, {report.machine.arch}, {report.machine.cores} cores{emulated}"

@@ -81,13 +81,8 @@ class _Turns:
     runs: int = 0
     total_ms: float = 0.0
 
-    @property
-    def runs_per_turn(self) -> int:
-        typical_ms: float = max(self.ready["typical_ms"], 1e-3)
-        return max(TURN_MIN_RUNS, math.ceil(TURN_MIN_MS / typical_ms))
-
     def take(self) -> None:
-        self.worker.ask(self.runs_per_turn)
+        self.worker.ask(runs_per_turn(self.ready["typical_ms"]))
         answer = self.worker.receive()
         block = tuple(answer["samples_ms"])
         self.blocks.append(block)
@@ -121,7 +116,7 @@ def measure_interleaved(
     turns: dict[str, _Turns] = {}
     with contextlib.ExitStack() as stack:
         for name, artifact in artifacts.items():  # one after the other: warm-ups must not disturb each other
-            worker = (start or ProcessWorker)(artifact, deadline_s)
+            worker = (start or _start)(artifact, deadline_s)
             stack.callback(worker.kill)
             try:
                 turns[name] = _Turns(worker, worker.receive())
@@ -144,17 +139,28 @@ def measure_interleaved(
     return {name: failed[name] if name in failed else turns[name].result() for name in artifacts}
 
 
-class ProcessWorker:
-    """A worker in a process of its own, started at once."""
+def runs_per_turn(typical_ms: float) -> int:
+    """How many runs fill a turn: 4, and 50 ms."""
+    return max(TURN_MIN_RUNS, math.ceil(TURN_MIN_MS / max(typical_ms, 1e-3)))
 
-    def __init__(self, artifact: ArtifactRun, deadline_s: float, command: Sequence[str] | None = None) -> None:
-        arguments = ["--path", str(artifact.path), "--runtime", artifact.runtime, "--threads", str(artifact.threads)]
-        arguments += ["--config", json.dumps(dict(artifact.config)), "--shape", json.dumps(artifact.input_shape)]
+
+def artifact_words(artifact: ArtifactRun) -> list[str]:
+    """How a worker is told what to run; process.artifact_parser reads it."""
+    return [
+        *("--path", str(artifact.path), "--threads", str(artifact.threads)),
+        *("--config", json.dumps(dict(artifact.config)), "--shape", json.dumps(artifact.input_shape)),
+    ]
+
+
+class ProcessWorker:
+    """A worker in a process of its own, which `command` starts at once."""
+
+    def __init__(self, command: Sequence[str], deadline_s: float) -> None:
         self._deadline_s = deadline_s
         self._pending = b""
         self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed in kill; a pipe could fill up and block the worker
         self._process = subprocess.Popen(
-            command or module_command("edgevit.bench.worker", arguments),
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -207,3 +213,8 @@ class ProcessWorker:
         self._said.seek(0)
         reason = last_line(self._said.read().decode("utf-8", "replace"))
         return f"Its process {how}" + (f" ({reason})." if reason else ".")
+
+
+def _start(artifact: ArtifactRun, deadline_s: float) -> ProcessWorker:
+    words = ["--runtime", artifact.runtime, *artifact_words(artifact)]
+    return ProcessWorker(module_command("edgevit.bench.worker", words), deadline_s)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from edgevit.artifact import Manifest
-from edgevit.bench.compare import Difference
-from edgevit.bench.interleave import ArtifactRun, measure_interleaved
+from edgevit.bench.compare import Comparison, Difference, Row, compare, latency_difference, machine_words
+from edgevit.bench.interleave import ArtifactRun, Interleaved, measure_interleaved
 from edgevit.bench.ratios import ratio
 from edgevit.board.sensors import describe_machine
+from edgevit.board.stats import summarize
 from edgevit.bundle import Bundle, is_bundle, load_bundle
 from edgevit.errors import BadFileError, InputError
-from edgevit.results import BenchReport
+from edgevit.results import BenchReport, Latency, Machine
 
 
 @dataclass(frozen=True)
@@ -42,45 +44,63 @@ def read_sides(items: tuple[Path, ...]) -> Sides:
     return Sides(documents, bundles)
 
 
-def measured_differences(sides: Sides, threads: int | None) -> tuple[Difference, ...]:
-    """The first bundle's latency against each other one's, when all sides are bundles made for this architecture.
+def compare_sides(sides: Sides, threads: int | None) -> Comparison:
+    """What the documents say of each other; bundles that can run here are measured for it, taking turns.
 
-    threads: for all; the first bundle's own number when None.
+    They are when all sides are bundles made for this architecture. threads: for all; the first bundle's own number
+    when None. Raises InputError for fewer than two sides.
     """
-    if len(sides.bundles) < len(sides.documents) or len(sides.bundles) < 2:
-        return ()
-    bundles = list(sides.bundles.items())
-    if any(bundle.manifest.device.arch != describe_machine()["arch"] for _, bundle in bundles):
-        return ()
-    count = threads or bundles[0][1].manifest.device.threads
-    runs = {name: _as_run(bundle, count) for name, bundle in bundles}
-    timings = measure_interleaved(runs)
-    first = bundles[0][0]
-    differences = []
-    for other, _ in bundles[1:]:
-        failed = timings[first].failed or timings[other].failed
-        if failed:
-            sentence = f"{first} and {other} could not be measured: {failed}"
-            differences.append(Difference(what="latency", first=first, other=other, is_real=None, sentence=sentence))
-            continue
-        found = ratio(timings[first].blocks, timings[other].blocks)
-        turns = f"taking turns here, {count} thread{'' if count == 1 else 's'}"
-        ends = f"95 % interval {found.ci95[0]:.2f} to {found.ci95[1]:.2f}, {turns}"
-        words = f"{other} is {found.ratio:.2f} times as fast as {first}"
-        if not found.is_real:
-            words = f"{first} and {other} do not differ in latency beyond chance"
-        differences.append(
-            Difference(
-                what="latency", first=first, other=other, is_real=found.is_real, ratio=found.ratio, ci95=found.ci95,
-                sentence=f"{words} ({ends}).",
-            )
-        )  # fmt: skip
-    return tuple(differences)
+    comparison = compare(sides.documents)
+    count = threads or next((bundle.manifest.device.threads for bundle in sides.bundles.values()), 1)
+    timings = _timings(sides, count)
+    return comparison.model_copy(
+        update={
+            "rows": tuple(_with_latency(row, timings.get(row.name), count) for row in comparison.rows),
+            "differences": (*comparison.differences, *_differences(timings, count)),
+        }
+    )
 
 
-def _as_run(bundle: Bundle, threads: int) -> ArtifactRun:
+def bundle_run(bundle: Bundle, threads: int) -> ArtifactRun:
+    """How a bundle's artifact is run here."""
     runtime = bundle.manifest.runtime
     return ArtifactRun(bundle.entry, runtime.name, threads, bundle.manifest.model.input_shape, runtime.session)
+
+
+def _timings(sides: Sides, threads: int) -> dict[str, Interleaved]:
+    """By name, in the order of the sides; empty where they cannot be measured against each other."""
+    here = describe_machine()["arch"]
+    are_for_here = all(bundle.manifest.device.arch == here for bundle in sides.bundles.values())
+    if len(sides.bundles) < len(sides.documents) or not are_for_here:
+        return {}
+    return measure_interleaved({name: bundle_run(bundle, threads) for name, bundle in sides.bundles.items()})
+
+
+def _with_latency(row: Row, timing: Interleaved | None, threads: int) -> Row:
+    if timing is None or timing.failed:
+        return row
+    latency = Latency(**summarize(timing.samples_ms))
+    figures = {"p50_ms": latency.p50, "p90_ms": latency.p90, "p99_ms": latency.p99, "runs": latency.runs}
+    return row.model_copy(
+        update={**figures, "threads": threads, "machine": machine_words(Machine(**describe_machine()))}
+    )
+
+
+def _differences(timings: Mapping[str, Interleaved], threads: int) -> tuple[Difference, ...]:
+    """The first one against each other."""
+    if not timings:
+        return ()
+    first, *others = timings
+    turns = f"taking turns here, {threads} thread{'' if threads == 1 else 's'}"
+    return tuple(_difference(first, timings[first], other, timings[other], turns) for other in others)
+
+
+def _difference(first: str, first_timing: Interleaved, other: str, timing: Interleaved, turns: str) -> Difference:
+    failed = first_timing.failed or timing.failed
+    if failed:
+        sentence = f"{first} and {other} could not be measured: {failed}"
+        return Difference(what="latency", first=first, other=other, is_real=None, sentence=sentence)
+    return latency_difference(first, other, ratio(first_timing.blocks, timing.blocks), turns)
 
 
 def _read_report(path: Path) -> BenchReport:

@@ -7,54 +7,38 @@ It ends when its input ends. An error is a line {"error": "..."}.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.bench.process import Write, answers
+from edgevit.bench.process import Write, answer, artifact_parser
 from edgevit.board.measurement import peak_rss_mib
 from edgevit.board.timer import warm_up
-from edgevit.errors import EdgevitError
 from edgevit.runtimes import open_session, runtime_module
 
 SEED = 0
 TYPICAL_RUNS = 5
 
+Clock = Callable[[], float]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code; the process's own output takes answers only, whatever a runtime prints goes to stderr."""
-    arguments = _parse(argv)
-    with answers() as write:
-        try:
-            serve(
-                arguments.path,
-                arguments.runtime,
-                arguments.threads,
-                config=json.loads(arguments.config),
-                shape=json.loads(arguments.shape),
-                requests=sys.stdin,
-                write=write,
-                clock=time.perf_counter,
-            )
-        except EdgevitError as error:
-            write({"error": str(error)})
-            return error.exit_code
-        except Exception as error:  # a runtime's own: the parent reports it as this artifact's failure
-            write({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
-            return 1
-    return 0
+    """The exit code."""
+    parser = artifact_parser("edgevit.bench.worker", __doc__)
+    parser.add_argument("--runtime", required=True)
+    words = vars(parser.parse_args(argv))
+    return answer(lambda write: serve(**words, requests=sys.stdin, write=write, clock=time.perf_counter))
 
 
 def serve(
-    path: str,
+    path: Path,
     runtime: str,
     threads: int,
     *,
@@ -62,7 +46,7 @@ def serve(
     shape: Sequence[int],
     requests: Iterable[str],
     write: Write,
-    clock: Callable[[], float],
+    clock: Clock,
 ) -> None:
     """Opens, warms up, and answers requests until they end. shape: (N, C, H, W). The input is random_pixels."""
     runtime_module(runtime).import_runtime()  # is no part of the load time
@@ -82,12 +66,12 @@ def serve(
                 "first_inference_ms": (first - ready) * 1000,
                 "warmup_runs": warmup_runs,
                 "is_steady": is_steady,
-                "typical_ms": statistics.median(_turn(lambda: session.run(pixels), TYPICAL_RUNS, clock)),
+                "typical_ms": statistics.median(turn(lambda: session.run(pixels), TYPICAL_RUNS, clock)),
                 "version": session.version,
             }
         )
         for line in requests:
-            samples_ms = _turn(lambda: session.run(pixels), int(line), clock)
+            samples_ms = turn(lambda: session.run(pixels), int(line), clock)
             write({"samples_ms": samples_ms, "peak_rss_mib": peak_rss_mib()})
     finally:
         gc.enable()
@@ -103,25 +87,20 @@ def random_pixels(shape: Sequence[int], input_type: str) -> NDArray[Any]:
     return generator.standard_normal(tuple(shape), dtype=np.float32)
 
 
-def _turn(run: Callable[[], object], runs: int, clock: Callable[[], float]) -> list[float]:
+def turn(run: Callable[[], object], runs: int, clock: Clock) -> list[float]:
     """Latencies in ms of `runs` runs after one that is not timed: the caches still hold another artifact's data."""
     run()
+    return timed(run, runs, clock)
+
+
+def timed(run: Callable[[], object], runs: int, clock: Clock) -> list[float]:
+    """Latencies in ms."""
     samples_ms = []
     for _ in range(runs):
         start = clock()
         run()
         samples_ms.append((clock() - start) * 1000)
     return samples_ms
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="edgevit.bench.worker", description=__doc__)
-    parser.add_argument("--path", required=True)
-    parser.add_argument("--runtime", required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--config", required=True, help="the runtime's session entries, a JSON object")
-    parser.add_argument("--shape", required=True, help="N, C, H, W as a JSON list")
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

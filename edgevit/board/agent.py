@@ -24,13 +24,14 @@ import numpy as np
 from edgevit.board.contents import Bundle, open_bundle
 from edgevit.board.inference import agreement, run_in_batches, softmax
 from edgevit.board.measurement import bench_report, describe_bench
+from edgevit.board.power import PowerMeter, find_power_source
 from edgevit.board.preprocess import decode_picture, resize_and_crop, to_input
-from edgevit.board.sensors import detect_sensors, read_sensors, read_throttle_count
+from edgevit.board.sensors import detect_sensors, measure_foreign_share, read_sensors, read_throttle_count, read_usage
 from edgevit.board.timer import MIN_RUNS, MIN_SECONDS, measure
 from edgevit.errors import BadFileError, EdgevitError, InputError, MeasurementError, ParityError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -119,7 +120,9 @@ def bench(bundle: Bundle, arguments: argparse.Namespace) -> None:
     clock = time.perf_counter
     kind = detect_sensors()
     runtime_functions(bundle.manifest["runtime"]["name"])["import_runtime"]()  # is no part of the load time
+    meter = PowerMeter(find_power_source(kind))
     readings = [read_sensors("before", kind)]
+    usage: list[dict[str, Any]] = []
     counted = read_throttle_count()
     began = clock()
     session = open_artifact(bundle, arguments.threads)
@@ -129,13 +132,27 @@ def bench(bundle: Bundle, arguments: argparse.Namespace) -> None:
     ready = clock()
     session.run(pixels)
     first = clock()
+
+    def begin() -> None:
+        usage.append(read_usage())
+        meter.resume()
+
+    def look() -> None:
+        meter.pause()
+        readings.append(read_sensors("during", kind))
+        meter.resume()
+
     measured = measure(
         lambda: session.run(pixels),
         clock,
         min_seconds=arguments.min_seconds,
         min_runs=arguments.min_runs,
-        at_half_time=lambda: readings.append(read_sensors("during", kind)),
+        at_start=begin,
+        at_half_time=look,
+        on_progress=_progress_teller(arguments),
     )
+    meter.pause()
+    others_share = measure_foreign_share(usage[0], read_usage())
     readings.append(read_sensors("after", kind))
     document = bench_report(
         bundle.manifest,
@@ -148,6 +165,8 @@ def bench(bundle: Bundle, arguments: argparse.Namespace) -> None:
         device=arguments.device,
         load_ms=(loaded - began) * 1000,
         first_inference_ms=(first - ready) * 1000,
+        others_share=others_share,
+        energy=meter.result(sum(measured["samples_ms"]) / 1000, len(measured["samples_ms"]) * batch),
     )
     if arguments.json:
         _print_json(document)
@@ -235,6 +254,18 @@ def _seconds(text: str) -> float:
     if not (math.isfinite(number) and 0 <= number <= 3600):
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds from 0 to 3600")
     return number
+
+
+def _progress_teller(arguments: argparse.Namespace) -> Callable[[int, float], None] | None:
+    """Writes 'progress: DONE TOTAL what' to stderr, where the environment asks for it: over ssh the host does."""
+    if os.environ.get("EDGEVIT_PROGRESS") != "1":
+        return None
+
+    def tell(runs: int, measured_s: float) -> None:
+        share = min(runs / arguments.min_runs, measured_s / arguments.min_seconds if arguments.min_seconds else 1.0)
+        print(f"progress: {min(100, int(100 * share))} 100 % ({runs} runs)", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _threads(bundle: Bundle, threads: int | None) -> int:

@@ -20,11 +20,27 @@ MODULES_BEFORE_RUNTIME = (
     "board.preprocess",
     "board.stats",
     "board.timer",
+    "board.files",
+    "board.linux",
+    "board.raspberrypi",
+    "board.jetson",
+    "board.power",
     "board.sensors",
+    "board.validity",
     "board.measurement",
     "board.integrity",
     "board.contents",
     "board.inference",
+)
+MODULES_OF_FACTS = (
+    "board.files",
+    "board.linux",
+    "board.raspberrypi",
+    "board.jetson",
+    "board.power",
+    "board.sensors",
+    "board.microbench",
+    "board.facts",
 )
 NUMPY = "import numpy as np"
 HEADER = '''#!/usr/bin/env python3
@@ -33,6 +49,16 @@ HEADER = '''#!/usr/bin/env python3
 {usage}
 
 Needs Python 3.8 or later and what requirements.txt lists. It is made of edgevit's modules, one after the other.
+Source and license (Apache-2.0): see edgevit.
+"""
+
+from __future__ import annotations
+
+'''
+FACTS_HEADER = '''#!/usr/bin/env python3
+"""What this machine says of itself, as one JSON document. It reads only. Written by edgevit {version}.
+
+Needs Python 3.8 or later and no package. It is made of edgevit's modules, one after the other.
 Source and license (Apache-2.0): see edgevit.
 """
 
@@ -68,6 +94,14 @@ def agent_source(runtime: str) -> str:
     return text
 
 
+def facts_source() -> str:
+    """The text of facts.py: Python 3.8 that imports the standard library only and prints board.facts' document."""
+    text = join_parts([take_apart(name, _read_module(name)) for name in MODULES_OF_FACTS], FACTS_HEADER)
+    compile(text, "facts.py", "exec")
+    ast.parse(text, feature_version=(3, 8))
+    return text
+
+
 def take_apart(name: str, source: str) -> Part:
     """A module's imports, its typing-only statements and the rest, as it is written.
 
@@ -93,8 +127,11 @@ def take_apart(name: str, source: str) -> Part:
     return Part(name, ast.get_docstring(tree) or "", tuple(imports), tuple(typing_only), body.strip("\n"))
 
 
-def join_parts(parts: Iterable[Part]) -> str:
-    """One file. AssertionError when two parts define the same name, or a local import would need edgevit."""
+def join_parts(parts: Iterable[Part], header: str = HEADER) -> str:
+    """One file. header: with places for {version} and, if it likes, {usage}.
+
+    AssertionError when two parts define the same name, or a local import would need edgevit.
+    """
     from edgevit import __version__
 
     parts = list(parts)
@@ -103,8 +140,8 @@ def join_parts(parts: Iterable[Part]) -> str:
     imports = {line for part in parts for line in part.imports}
     standard = {line for line in imports if line.split()[1].split(".")[0] in sys.stdlib_module_names}
     assert imports - standard <= {NUMPY}, f"only {NUMPY!r} may stand beside the standard library: {imports - standard}"
-    text = HEADER.format(version=__version__, usage=usage)
-    text += "\n".join(_merged(standard)) + f"\n\n{NUMPY}\n"
+    text = header.format(version=__version__, usage=usage)
+    text += "\n".join(_merged(standard)) + "\n" + (f"\n{NUMPY}\n" if NUMPY in imports else "")
     typing_only = _merged({line for part in parts for line in part.typing_only})
     if typing_only:
         text += "\nif TYPE_CHECKING:\n" + textwrap.indent("\n".join(typing_only), "    ") + "\n"

@@ -9,9 +9,10 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from edgevit.board.sensors import describe_machine, throttle_reasons
+from edgevit.board.sensors import describe_machine
 from edgevit.board.stats import P99_SAMPLES, summarize
 from edgevit.board.timer import MIN_RUNS, MIN_SECONDS
+from edgevit.board.validity import JUDGED_FROM_S, drift, drift_reasons, governor_reasons, load_reasons, throttle_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,18 +30,25 @@ def bench_report(
     device: str | None,
     load_ms: float,
     first_inference_ms: float,
+    others_share: float | None = None,
+    energy: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The document that results.BenchReport reads.
 
     measured: of timer.measure. readings: of sensors.read_sensors, in order. counted: throttle counts before and after.
     device: what this machine is; when None it is taken for the bundle's target, unless it plainly is not.
+    others_share: of the processors, what other programs had. energy: of power.PowerMeter.result.
     """
     machine = describe_machine()
     target = manifest["device"]
     foreign = machine["arch"] != target["arch"] or machine["is_emulated"]
     name = device or ("local" if foreign else target["name"])
-    invalid = throttle_reasons(readings, counted)
-    runs = len(measured["samples_ms"])
+    samples_ms = measured["samples_ms"]
+    is_long = sum(samples_ms) >= 1000.0 * JUDGED_FROM_S
+    others_share = others_share if is_long else None
+    invalid = [*throttle_reasons(readings, counted), *governor_reasons(readings), *load_reasons(others_share)]
+    invalid += drift_reasons(samples_ms)
+    runs = len(samples_ms)
     if runs < MIN_RUNS:
         invalid.append(f"Too few samples: {runs} runs, and {MIN_RUNS} are the least.")
     return {
@@ -55,19 +63,22 @@ def bench_report(
         "threads": threads,
         "batch": batch,
         "artifact_sha256": manifest["files"][manifest["runtime"]["entry"]]["sha256"],
-        "latency_ms": summarize(measured["samples_ms"]),
+        "latency_ms": summarize(samples_ms),
         "warmup_runs": measured["warmup_runs"],
         "load_ms": load_ms,
         "first_inference_ms": first_inference_ms,
         "peak_rss_mib": peak_rss_mib(),
         "sensors": list(readings),
+        "foreign_share": others_share,
+        "drift": drift(samples_ms),
+        "energy": energy,
         "is_valid": not invalid,
         "invalid_reasons": invalid,
         "notes": [
             *_notes_on_machine(machine, target["name"], name, threads),
             *_notes_on_run(measured, readings, counted, machine["cores"]),
         ],
-        "samples_ms": measured["samples_ms"],
+        "samples_ms": samples_ms,
     }
 
 
@@ -84,8 +95,17 @@ def describe_bench(report: dict[str, Any]) -> str:
         f"MAD {latency['mad']:.2f} ms, {latency['runs']} runs",
         f"load {report['load_ms']:.0f} ms, first inference {report['first_inference_ms']:.1f} ms, "
         f"peak memory {report['peak_rss_mib']:.0f} MiB",
+        describe_energy(report.get("energy")),
     ]
     return "\n".join(lines + ["Note: " + note for note in report["notes"]])
+
+
+def describe_energy(energy: dict[str, Any] | None) -> str:
+    """'energy 91 mJ per inference at 3.42 W (…)', or why it is not available."""
+    energy = energy or {"mj_per_inference": None, "missing": ""}
+    if energy["mj_per_inference"] is None:
+        return "energy not available" + (f": {energy['missing']}" if energy["missing"] else "")
+    return f"energy {energy['mj_per_inference']:.3g} mJ per inference at {energy['power_w']:.2f} W ({energy['sensor']})"
 
 
 def peak_rss_mib() -> float:

@@ -19,6 +19,7 @@ WARMUP_WINDOW_RUNS = 8
 WARMUP_WINDOW_SECONDS = 0.1
 WARMUP_TOLERANCE = 0.02
 WARMUP_MAX_SECONDS = 10.0
+PROGRESS_SECONDS = 1.0
 
 
 def measure(
@@ -28,13 +29,17 @@ def measure(
     min_seconds: float = MIN_SECONDS,
     min_runs: int = MIN_RUNS,
     max_seconds: float = MAX_SECONDS,
+    at_start: Callable[[], object] | None = None,
     at_half_time: Callable[[], object] | None = None,
+    on_progress: Callable[[int, float], object] | None = None,
 ) -> dict[str, Any]:
     """samples_ms of single runs, warmup_runs before them, and is_steady: whether the warm-up came to rest.
 
     clock: seconds, monotonic. Measuring ends when the runs add up to min_seconds and are min_runs, or when
     max_seconds have passed since the first of them; then there may be fewer than min_runs, for the caller to judge.
+    at_start is called between the warm-up and the first run that counts;
     at_half_time is called once between two runs, outside of what is timed, when half of min_seconds is measured.
+    on_progress is told once a second, between two runs, how many there are and how many seconds they add up to.
     Python's garbage collector is off meanwhile: its pauses are not the model's.
     """
     collects_garbage = gc.isenabled()
@@ -42,8 +47,16 @@ def measure(
     gc.disable()
     try:
         warmup_runs, is_steady = warm_up(run, clock)
+        if at_start is not None:
+            at_start()
         samples_ms = _timed_runs(
-            run, clock, min_seconds=min_seconds, min_runs=min_runs, max_seconds=max_seconds, at_half_time=at_half_time
+            run,
+            clock,
+            min_seconds=min_seconds,
+            min_runs=min_runs,
+            max_seconds=max_seconds,
+            at_half_time=at_half_time,
+            on_progress=on_progress,
         )
     finally:
         if collects_garbage:
@@ -86,11 +99,12 @@ def _timed_runs(
     min_runs: int,
     max_seconds: float,
     at_half_time: Callable[[], object] | None,
+    on_progress: Callable[[int, float], object] | None = None,
 ) -> list[float]:
     """Latencies in ms, one or more."""
     samples_ms: list[float] = []
     measured_s = 0.0
-    began = clock()
+    began = told = clock()
     while True:
         start = clock()
         run()
@@ -102,3 +116,6 @@ def _timed_runs(
         if at_half_time is not None and measured_s >= min_seconds / 2:
             at_half_time()
             at_half_time = None
+        if on_progress is not None and end - told >= PROGRESS_SECONDS:
+            on_progress(len(samples_ms), measured_s)
+            told = end

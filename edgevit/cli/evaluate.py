@@ -14,7 +14,7 @@ from edgevit.units import format_percent
 
 @click.command("evaluate")
 @click.argument("target", type=options.OUTPUT_PATH)
-@click.option("--data", required=True, help="A folder of class folders, or a named dataset such as fashion-mnist.")
+@options.required_data
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="A stratified subset of that many pictures.")
 @options.offline

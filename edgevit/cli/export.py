@@ -10,10 +10,14 @@ import click
 
 from edgevit.cli import options
 from edgevit.cli.output import Output, speaking
-from edgevit.cli.verdict import print_test, print_verdict
+from edgevit.cli.verdict import print_test, print_verdict, require_budget_met
 
 if TYPE_CHECKING:
+    from edgevit.assemble import Evidence
+    from edgevit.cli.progress import TerminalProgress
     from edgevit.device import Device
+    from edgevit.recipe import ExportSpec
+    from edgevit.subject import Subject
 
 
 @click.command("export")
@@ -35,41 +39,24 @@ def export_command(output: Output, target: str, device: str, bundle: Path, **cho
     """Export TARGET (a model, a checkpoint or an .onnx) for a device: quantized where it pays, verified, bundled.
 
     A name means the model's pretrained weights. Without --data no accuracy is claimed: parity with fp32 stands in.
+    What loses more than --max-drop on the test pictures is bundled all the same, and ends with exit code 3.
     """
     from edgevit.catalog import load_device
     from edgevit.cli.progress import TerminalProgress
     from edgevit.extras import require_extras
-    from edgevit.recipe import Budget, ExportSpec, ModelSpec, ParityThresholds, split_as_trained
+    from edgevit.recipe import Budget, ExportSpec, ParityThresholds
     from edgevit.store import require_creatable
 
     profile = load_device(device)
     require_creatable(bundle)
     require_extras("train", "export")
-    from edgevit.assemble import assemble_bundle, gather_evidence
-    from edgevit.data.datasets import open_dataset, open_unlabelled
-    from edgevit.subject import open_subject
+    from edgevit.assemble import assemble_bundle
 
+    budget = Budget(**{key: chosen[key] for key in ("max_drop", "max_latency_ms", "max_size_mib")})
     keys = ("precision", "runtime", "opset", "dynamic_batch", "calibrator", "calibration_images")
     spec = ExportSpec(**{key: chosen[key] for key in keys})
-    budget = Budget(**{key: chosen[key] for key in ("max_drop", "max_latency_ms", "max_size_mib")})
-    model = ModelSpec(
-        name=target, image_size=chosen["image_size"], channels=chosen["channels"], weights=chosen["weights"]
-    )
     with TerminalProgress() as progress:
-        progress.stage("Loading the model")
-        subject = open_subject(target, model, chosen["classes"], chosen["offline"], chosen["seed"])
-        dataset, calibration = None, None
-        if chosen["data"]:
-            progress.stage("Opening the data")
-            data = split_as_trained(chosen["data"], subject.trained_on)
-            data = data.model_copy(update={"eval_limit": chosen["eval_limit"]})
-            dataset = open_dataset(data, offline=chosen["offline"], notify=progress.note, progress=progress.update)
-        if chosen["calibration_data"]:
-            progress.stage("Opening the calibration pictures")
-            calibration, skipped = open_unlabelled(chosen["calibration_data"], progress.update)
-            for name, reason in skipped.items():
-                progress.note(f"skipped {name}: {reason}")
-        evidence = gather_evidence(subject, dataset, spec, calibration)
+        subject, evidence = _opened(target, spec, chosen, progress)
         threads = chosen["threads"] or profile.threads
         result = assemble_bundle(
             subject, profile, evidence, spec, budget, ParityThresholds(), bundle, threads, progress
@@ -78,14 +65,42 @@ def export_command(output: Output, target: str, device: str, bundle: Path, **cho
         candidates = [candidate.model_dump(mode="json") for candidate in result.candidates]
         manifest = result.bundle.manifest.model_dump(mode="json")
         output.document({"kind": "export", "bundle": str(bundle), "manifest": manifest, "candidates": candidates})
-        return
-    print_verdict(output, result.verdict, result.candidates)
-    print_test(output, result.bundle.manifest.accuracy.artifact, result.drop)
-    output.text(f"\nBundle: {bundle}")
+    else:
+        print_verdict(output, result.verdict, result.candidates)
+        print_test(output, result.bundle.manifest.accuracy.artifact, result.drop)
+        output.text(f"\nBundle: {bundle}")
+    require_budget_met(result.verdict, result.drop, bundle, "--max-drop")
     if result.bundle.manifest.device.measured_on:
         output.next("edgevit", "bench", bundle)
     else:
         output.text(f"\nNext: {_on_the_board(bundle, profile)}")
+
+
+def _opened(
+    target: str, spec: ExportSpec, chosen: dict[str, Any], progress: TerminalProgress
+) -> tuple[Subject, Evidence]:
+    """TARGET, and the pictures to calibrate, judge and test with."""
+    from edgevit.assemble import gather_evidence
+    from edgevit.data.datasets import open_dataset, open_unlabelled
+    from edgevit.recipe import ModelSpec, split_as_trained
+    from edgevit.subject import open_subject
+
+    progress.stage("Loading the model")
+    shape = {key: chosen[key] for key in ("image_size", "channels", "weights")}
+    model = ModelSpec(name=target, **shape)
+    subject = open_subject(target, model, chosen["classes"], chosen["offline"], chosen["seed"])
+    dataset, calibration = None, None
+    if chosen["data"]:
+        progress.stage("Opening the data")
+        data = split_as_trained(chosen["data"], subject.trained_on)
+        data = data.model_copy(update={"eval_limit": chosen["eval_limit"]})
+        dataset = open_dataset(data, offline=chosen["offline"], notify=progress.note, progress=progress.update)
+    if chosen["calibration_data"]:
+        progress.stage("Opening the calibration pictures")
+        calibration, skipped = open_unlabelled(chosen["calibration_data"], progress.update)
+        for name, reason in skipped.items():
+            progress.note(f"skipped {name}: {reason}")
+    return subject, gather_evidence(subject, dataset, spec, calibration)
 
 
 def _on_the_board(bundle: Path, device: Device) -> str:

@@ -71,11 +71,11 @@ def _say(text: str) -> None:
 
 
 def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    context.find_object(Output).is_json = value  # type: ignore[union-attr]
+    context.find_object(Output).is_json |= value  # type: ignore[union-attr]  # a group's own does not undo a command's
 
 
 def _set_verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    context.find_object(Output).is_verbose = value  # type: ignore[union-attr]
+    context.find_object(Output).is_verbose |= value  # type: ignore[union-attr]
 
 
 def speaking(command: Command) -> Command:

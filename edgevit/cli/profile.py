@@ -15,7 +15,7 @@ from edgevit.errors import InputError
 from edgevit.units import format_ms
 
 if TYPE_CHECKING:
-    from edgevit.profiling.document import Change, ModuleRow, OperatorRow, Profile
+    from edgevit.profiling.document import Change, ModuleRow, OperatorRow, Profile, ProfileComparison
 
 
 @click.command("profile")
@@ -47,15 +47,7 @@ def profile_command(output: Output, bundle: Path, against: Path | None, threads:
     if comparison is None:
         _print_profile(output, after, top)
     else:
-        _print_head(output, comparison.before, "before: ")
-        _print_head(output, comparison.after, "after: ")
-        _print_changes(output, "Part", comparison.parts, top)
-        _print_changes(output, "Layers", comparison.kinds, top)
-        if len(comparison.kinds) < len(comparison.modules):
-            _print_changes(output, "Layer", comparison.modules, top)
-        for side, profile in (("before", comparison.before), ("after", comparison.after)):
-            for note in profile.notes:
-                output.text(f"• {side}: {note}")
+        _print_comparison(output, comparison, top)
     output.next("edgevit", "bench", bundle)
 
 
@@ -76,6 +68,19 @@ def _print_profile(output: Output, profile: Profile, top: int) -> None:
         _print_more(output, [node.median_ms for node in floats[top:]])
     for note in profile.notes:
         output.text(f"• {note}")
+
+
+def _print_comparison(output: Output, comparison: ProfileComparison, top: int) -> None:
+    sides = {"before": comparison.before, "after": comparison.after}
+    for side, profile in sides.items():
+        _print_head(output, profile, f"{side}: ")
+    _print_changes(output, "Part", comparison.parts, top)
+    _print_changes(output, "Layers", comparison.kinds, top)
+    if len(comparison.kinds) < len(comparison.modules):
+        _print_changes(output, "Layer", comparison.modules, top)
+    for side, profile in sides.items():
+        for note in profile.notes:
+            output.text(f"• {side}: {note}")
 
 
 def _print_head(output: Output, profile: Profile, side: str = "") -> None:

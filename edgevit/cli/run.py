@@ -8,7 +8,7 @@ import click
 
 from edgevit.cli import options
 from edgevit.cli.output import Output, speaking
-from edgevit.cli.verdict import print_test, print_verdict
+from edgevit.cli.verdict import print_test, print_verdict, require_budget_met
 
 RUNS = Path("runs")
 
@@ -22,7 +22,8 @@ RUNS = Path("runs")
 def run_command(output: Output, recipe: str, device: str | None, target: Path | None, offline: bool) -> None:
     """The whole flow of a RECIPE, by name or path: train, export, quantize, verify, measure, bundle, report.
 
-    An interrupted run goes on where it stopped when the same command is given again.
+    An interrupted run goes on where it stopped when the same command is given again. What loses more on the test
+    pictures than the budget allows is bundled all the same, and ends with exit code 3.
     """
     from edgevit.catalog import load_device, load_recipe
     from edgevit.cli.progress import TerminalProgress
@@ -42,8 +43,9 @@ def run_command(output: Output, recipe: str, device: str | None, target: Path | 
         metrics = run_recipe(loaded, profile, directory, offline, progress)
     if output.is_json:
         output.document(metrics)
-        return
-    print_verdict(output, metrics.verdict, metrics.candidates)
-    print_test(output, metrics.shipped_test.accuracy if metrics.shipped_test else None, metrics.drop)
-    output.text(f"\nBundle: {metrics.bundle}\nPage:   {directory / PAGE}")
+    else:
+        print_verdict(output, metrics.verdict, metrics.candidates)
+        print_test(output, metrics.shipped_test.accuracy if metrics.shipped_test else None, metrics.drop)
+        output.text(f"\nBundle: {metrics.bundle}\nPage:   {directory / PAGE}")
+    require_budget_met(metrics.verdict, metrics.drop, metrics.bundle, "budget.max_drop in the recipe")
     output.next("edgevit", "bench", metrics.bundle)

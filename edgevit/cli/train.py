@@ -12,10 +12,10 @@ from edgevit.cli.output import Output, speaking
 from edgevit.units import format_percent
 
 if TYPE_CHECKING:
-    from edgevit.recipe import DistillSpec
+    from edgevit.recipe import DistillSpec, Recipe
 
 training = options.several(
-    click.option("--data", required=True, help="A folder of class folders, or a named dataset such as fashion-mnist."),
+    options.required_data,
     click.option("-o", "--output", "target", required=True, type=options.OUTPUT_PATH, help="Checkpoint directory."),
     options.model,
     click.option("--epochs", type=click.IntRange(1), default=10, show_default=True),
@@ -77,32 +77,12 @@ def distill_command(
 def _train(output: Output, model: str, distill: DistillSpec | None, chosen: dict[str, Any]) -> None:
     from edgevit.cli.progress import TerminalProgress
     from edgevit.extras import require_extras
-    from edgevit.recipe import AugmentSpec, DataSpec, ModelSpec, Recipe, TrainSpec
 
     require_extras("train")
     from edgevit.pipeline import finetune_checkpoint
 
     target: Path = chosen["target"]
-    train = TrainSpec(
-        epochs=chosen["epochs"],
-        batch_size=chosen["batch_size"],
-        learning_rate=chosen["learning_rate"],
-        weight_decay=chosen["weight_decay"],
-        warmup_epochs=chosen["warmup_epochs"],
-        label_smoothing=chosen["label_smoothing"],
-        augment=AugmentSpec(hflip=chosen["hflip"]),
-        seed=chosen["seed"],
-        workers=chosen["workers"],
-    )
-    recipe = Recipe(
-        name="checkpoint",
-        model=ModelSpec(
-            name=model, image_size=chosen["image_size"], channels=chosen["channels"], weights=chosen["weights"]
-        ),
-        data=DataSpec(source=chosen["data"]),
-        train=train,
-        distill=distill,
-    )
+    recipe = _recipe(model, distill, chosen)
     with TerminalProgress() as progress:
         curves = finetune_checkpoint(recipe, target, chosen["offline"], progress)
     best = max(curves, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
@@ -114,3 +94,19 @@ def _train(output: Output, model: str, distill: DistillSpec | None, chosen: dict
         f"{target}: best of {len(curves)} epochs is {best.epoch}, validation top-1 {format_percent(best.val_top1)}"
     )
     output.next("edgevit", "export", target, "--device", "rpi5", "--data", chosen["data"], "-o", "bundle-rpi5")
+
+
+def _recipe(model: str, distill: DistillSpec | None, chosen: dict[str, Any]) -> Recipe:
+    from edgevit.recipe import AugmentSpec, DataSpec, ModelSpec, Recipe, TrainSpec
+
+    shape = {key: chosen[key] for key in ("image_size", "channels", "weights")}
+    same = (
+        "epochs", "batch_size", "learning_rate", "weight_decay", "warmup_epochs", "label_smoothing", "seed", "workers",
+    )  # fmt: skip
+    return Recipe(
+        name="checkpoint",
+        model=ModelSpec(name=model, **shape),
+        data=DataSpec(source=chosen["data"]),
+        train=TrainSpec(augment=AugmentSpec(hflip=chosen["hflip"]), **{key: chosen[key] for key in same}),
+        distill=distill,
+    )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
 from edgevit.cli import options
 from edgevit.cli.output import Output, speaking
+from edgevit.cli.verdict import require_budget_met
+
+if TYPE_CHECKING:
+    from edgevit.recipe import DataSpec
+    from edgevit.subject import Subject
 
 SEARCHED = ("onnxruntime", "openvino")
 
@@ -18,9 +25,9 @@ CALIBRATION_IMAGES = 32
 
 
 @click.command("tune")
-@click.argument("target")
+@click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
 @options.device
-@click.option("--data", required=True, help="A folder of class folders, or a named dataset such as fashion-mnist.")
+@options.required_data
 @click.option(
     "-o",
     "--output",
@@ -31,8 +38,8 @@ CALIBRATION_IMAGES = 32
 )
 @click.option("--trials", type=click.IntRange(1, 100_000), default=60, show_default=True, help="In the whole study.")
 @click.option("--minutes", type=options.FiniteRange(0, min_open=True), help="End after that time, whatever is left.")
-@click.option("--max-drop", type=options.FiniteRange(0, 100), default=1.0, show_default=True, help="Points below fp32.")
-@click.option("--max-latency-ms", type=options.FiniteRange(0, min_open=True), help="Median on the device.")
+@options.max_drop
+@options.max_latency_ms
 @click.option(
     "--image-size",
     "image_sizes",
@@ -62,8 +69,11 @@ CALIBRATION_IMAGES = 32
 @options.seed
 @options.offline
 @speaking
-def tune_command(output: Output, target: str, device: str, data: str, out: Path, **chosen: Any) -> None:
+def tune_command(output: Output, targets: tuple[str, ...], device: str, data: str, out: Path, **chosen: Any) -> None:
     """Search the fastest form of TARGET (a model, a checkpoint or an .onnx) for a device within an accuracy budget.
+
+    Of several TARGETs, trained for the same classes, one search finds the front of them all: each begins with the
+    policies that usually win, and drops are counted from fp32 of the most accurate one.
 
     An interrupted search goes on where it stopped when the same command is given again; with --pick and no more
     --trials, another point of its front is bundled.
@@ -72,7 +82,7 @@ def tune_command(output: Output, target: str, device: str, data: str, out: Path,
     from edgevit.cli.progress import TerminalProgress
     from edgevit.errors import InputError
     from edgevit.extras import require_extras
-    from edgevit.recipe import RANDOM, Budget, ExportSpec, ModelSpec, split_as_trained
+    from edgevit.recipe import RANDOM, Budget, ExportSpec
 
     if chosen["weights"] == RANDOM:
         raise InputError("--weights random: their accuracy means nothing, and there is nothing to trade latency for.")
@@ -81,45 +91,103 @@ def tune_command(output: Output, target: str, device: str, data: str, out: Path,
     from edgevit.assemble import gather_evidence
     from edgevit.board.sensors import describe_machine
     from edgevit.data.datasets import open_dataset
-    from edgevit.rewrite.token_schedule import few_steps
-    from edgevit.search.workbench import MILLION_INSTRUCTIONS, MS
+    from edgevit.rewrite.token_schedule import schedule
+    from edgevit.search.examiner import MILLION_INSTRUCTIONS, MS
     from edgevit.search.worker import Limits
-    from edgevit.subject import open_subject
-    from edgevit.tune import PAGE, Job, require_sound, require_usable, tune
-    from edgevit.workbench import opened_workbench
+    from edgevit.search_space import searched_runtimes, thread_counts
+    from edgevit.tune import PAGE, Job, known_spaces, require_sound, require_usable, tune
+    from edgevit.workbench import Stopwatch, opened_workbench
 
     budget = Budget(max_drop=chosen["max_drop"], max_latency_ms=chosen["max_latency_ms"])
-    is_here = profile.arch == describe_machine()["arch"]
+    machine = describe_machine()
+    is_here = profile.arch == machine["arch"]
     require_sound(budget, MS if is_here else MILLION_INSTRUCTIONS)
-    require_usable(out, chosen["storage"])
-    with TerminalProgress() as progress:
-        progress.stage("Loading the model")
-        spec = ModelSpec(name=target, weights=chosen["weights"])
-        subject = open_subject(target, spec, offline=chosen["offline"], seed=chosen["seed"])
+    database = require_usable(out, chosen["storage"])
+    with TerminalProgress() as progress, contextlib.ExitStack() as stack:
+        progress.stage("Loading the model" if len(targets) == 1 else "Loading the models")
+        subjects = _subjects(targets, chosen)
         progress.stage("Opening the data")
-        split = split_as_trained(data, subject.trained_on).model_copy(update={"eval_limit": chosen["eval_limit"]})
+        split = _split(data, subjects).model_copy(update={"eval_limit": chosen["eval_limit"]})
         dataset = open_dataset(split, offline=chosen["offline"], notify=progress.note, progress=progress.update)
-        evidence = gather_evidence(subject, dataset, ExportSpec(calibration_images=CALIBRATION_IMAGES))
-        evidence = evidence.judging_by(chosen["search_pictures"], chosen["eval_limit"])
-        threads = chosen["threads"] or profile.threads
-        with opened_workbench(
-            subject, profile, evidence, threads, chosen["image_sizes"], progress, chosen["runtime"]
-        ) as (bench, space):
-            identity = {
-                "model": subject.fingerprint(), "cpu": describe_machine()["cpu"] if is_here else "",
-                "seed": chosen["seed"], "data": split.model_dump(mode="json"), "threads": threads,
-                "search_pictures": chosen["search_pictures"],
-            }  # fmt: skip
-            limits = Limits(chosen["trials"], chosen["minutes"])
-            job = Job(subject.name, profile.name, identity, space, budget, limits, chosen["seed"])
-            result = tune(bench, job, few_steps, out, chosen["storage"], chosen["pick"], progress)
+        threads, sizes = chosen["threads"] or profile.threads, sorted(set(chosen["image_sizes"]))
+        counts = thread_counts(profile, machine["cores"]) if is_here and not chosen["threads"] else ()
+        fingerprints = [subject.fingerprint() for subject in subjects.values()]
+        identity = {
+            "model": fingerprints[0] if len(subjects) == 1 else fingerprints,
+            "cpu": machine["cpu"] if is_here else "", "seed": chosen["seed"], "data": split.model_dump(mode="json"),
+            "search_pictures": chosen["search_pictures"], "threads": [threads, *counts], "image sizes": sizes,
+            "runtimes": searched_runtimes(profile, not is_here, chosen["runtime"]),
+        }  # fmt: skip
+        limits = Limits(chosen["trials"], chosen["minutes"])
+        names = ", ".join(name or subject.name for name, subject in subjects.items())
+        job = Job(names, profile.name, identity, budget, limits, chosen["seed"])
+        known, stopwatch = known_spaces(database, job) or {}, Stopwatch(threads)
+        benches, spaces = {}, {}
+        for name, subject in subjects.items():
+            evidence = gather_evidence(subject, dataset, ExportSpec(calibration_images=CALIBRATION_IMAGES))
+            evidence = evidence.judging_by(chosen["search_pictures"], chosen["eval_limit"])
+            opened = opened_workbench(
+                subject, profile, evidence, threads, sizes, progress,
+                chosen["runtime"], counts, known.get(name), stopwatch,
+            )  # fmt: skip
+            benches[name], spaces[name] = stack.enter_context(opened)
+        result = tune(benches, spaces, job, schedule, out, database, chosen["pick"], progress)
     if output.is_json:
         output.document(result)
-        return
-    _print_front(output, result)
-    output.text(f"\nBundle: {result.bundle}\nPage:   {out / PAGE}")
-    if is_here:
+    else:
+        _print_front(output, result)
+        output.text(f"\nBundle: {result.bundle}\nPage:   {out / PAGE}")
+    if chosen["pick"] is None:  # a pick is the user's own choice
+        require_budget_met(result.verdict, result.test_drop, result.bundle or out, "--max-drop")
+    if is_here and not output.is_json:
         output.next("edgevit", "bench", result.bundle or out)
+
+
+def _subjects(targets: Sequence[str], chosen: dict[str, Any]) -> dict[str, Subject]:
+    """By name: '' where there is only one; what has the same name as another is told apart by its TARGET."""
+    from edgevit.errors import InputError
+    from edgevit.recipe import PRETRAINED, ModelSpec
+    from edgevit.subject import open_subject
+
+    twice = next((target for target in targets if targets.count(target) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice}: is named twice. Name each model once.")
+    if len(targets) > 1 and chosen["weights"] != PRETRAINED:
+        raise InputError("--weights belongs to one model. Of several, name each checkpoint as a TARGET of its own.")
+    opened = {
+        target: open_subject(
+            target, ModelSpec(name=target, weights=chosen["weights"]), offline=chosen["offline"], seed=chosen["seed"]
+        )
+        for target in targets
+    }
+    if len(opened) == 1:
+        return {"": opened[targets[0]]}
+    names = [subject.name for subject in opened.values()]
+    return {
+        subject.name if names.count(subject.name) == 1 else f"{subject.name} ({target})": subject
+        for target, subject in opened.items()
+    }
+
+
+def _split(data: str, subjects: dict[str, Subject]) -> DataSpec:
+    """How to split the data so that no model was trained on a picture that judges it. Raises InputError."""
+    from edgevit.errors import InputError
+    from edgevit.recipe import split_as_trained
+
+    recorded = {name: subject for name, subject in subjects.items() if _was_trained_on(data, subject)}
+    splits = {name: split_as_trained(data, subject.trained_on) for name, subject in (recorded or subjects).items()}
+    first, *others = splits
+    for other in others:
+        if splits[other] != splits[first]:
+            raise InputError(
+                f"{other} was trained on another split of {data} than {first}: the pictures that judge the one have "
+                "trained the other. Train both on the same split, or tune them one by one."
+            )
+    return splits[first]
+
+
+def _was_trained_on(data: str, subject: Subject) -> bool:
+    return subject.trained_on is not None and subject.trained_on.source == data
 
 
 def _print_front(output: Output, result: Any) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 
 from edgevit.cli.output import Output
+from edgevit.errors import BudgetError
 from edgevit.results import Accuracy, AccuracyDrop, Candidate, Interval, Verdict
 from edgevit.units import format_mib, format_ms, format_percent, format_points
 
@@ -53,6 +55,21 @@ def print_test(output: Output, shipped: Accuracy | None, drop: AccuracyDrop | No
         return
     below = f"; {format_points(-drop.points, (-drop.ci95[1], -drop.ci95[0]))} against fp32" if drop else ""
     output.text(f"\nTest: top-1 {format_percent(shipped.top1, shipped.ci95)} on {shipped.n:,} pictures{below}")
+
+
+def require_budget_met(verdict: Verdict, drop: AccuracyDrop | None, bundle: str | Path, limit: str) -> None:
+    """Raises BudgetError when the shipped artifact loses more than it may on pictures that had no part in the choice.
+
+    drop: on those pictures, None where there are none. limit: what the user sets to allow more.
+    """
+    allowed = verdict.budget.max_drop
+    if drop is None or allowed is None or drop.points <= allowed:
+        return
+    raise BudgetError(
+        f"The budget is not met: on {drop.n:,} test pictures that had no part in the choice, {verdict.shipped} loses "
+        f"{drop.points:.2f} points and may lose {allowed:.2f}. {bundle} is written all the same. "
+        f"Raise {limit}, or ship fp32."
+    )
 
 
 def _interval(ends: Interval, form: str) -> str:

@@ -23,33 +23,39 @@ MILLION = 1e6
 class CostBreakdown:
     """Million instructions per inference, one thread. `by_operator`: most expensive first.
 
-    not_calibrated: kernels that were counted by their elements, at the core's rate for unknown ones.
+    not_calibrated: how many nodes have a kernel that the core's table lacks, by kernel; they are counted by their
+    elements, at the core's rate for unknown ones.
     """
 
     total: float
     by_operator: dict[str, float]
-    not_calibrated: tuple[str, ...]
+    not_calibrated: dict[str, int]
 
 
 def cost_of(path: Path, core: CoreCosts) -> CostEstimate:
     """The cost of the ONNX file at `path`, as exported or quantized. Raises EdgevitError where ORT cannot run it."""
-    total = estimate(graph_on_arm(onnx.load(path)), core).total
-    return CostEstimate(core=core.name, million_instructions=total, relative_error=core.relative_error)
+    found = estimate(graph_on_arm(onnx.load(path)), core)
+    return CostEstimate(
+        core=core.name,
+        million_instructions=found.total,
+        relative_error=core.relative_error,
+        not_calibrated=found.not_calibrated,
+    )
 
 
 def estimate(model: onnx.ModelProto, core: CoreCosts) -> CostBreakdown:
     """The cost of a graph as ONNX Runtime runs it, with shapes in value_info (see graph_on_arm)."""
     tensors = Tensors(model)
     instructions: Counter[str] = Counter()
-    unknown: set[str] = set()
+    unknown: Counter[str] = Counter()
     for node in model.graph.node:
         work = work_of(node, tensors)
         if work.kernel not in core.kernels:
-            unknown.add(work.kernel)
+            unknown[work.kernel] += 1
         count = core.kernels.get(work.kernel, core.unknown).instructions(work)
         instructions[node.op_type] += count  # type: ignore[assignment]
     return CostBreakdown(
         total=(sum(instructions.values()) + core.per_inference) / MILLION,
         by_operator={name: count / MILLION for name, count in instructions.most_common()},
-        not_calibrated=tuple(sorted(unknown)),
+        not_calibrated=dict(unknown.most_common()),
     )

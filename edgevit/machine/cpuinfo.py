@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from edgevit.device import Arch, CoreCluster
@@ -50,7 +51,12 @@ def parse_isa(cpuinfo: str) -> tuple[str, ...]:
     if not of_each:
         return ()
     common = set(of_each[0]).intersection(*of_each)
-    return tuple(flag for flag in of_each[0] if flag in common and _MATTERS.fullmatch(flag))
+    return select_isa(flag for flag in of_each[0] if flag in common)
+
+
+def select_isa(flags: Iterable[str]) -> tuple[str, ...]:
+    """Of these flags, those that decide which kernels a runtime picks: a profile may list the others too."""
+    return tuple(flag for flag in flags if _MATTERS.fullmatch(flag))
 
 
 def parse_title(cpuinfo: str) -> str:

@@ -41,6 +41,8 @@ WHEELS: dict[str, tuple[Wheel, ...]] = {
         Wheel("2024.4.0", "3.8", "3.8", "2.31", ("aarch64",)),
     ),
     "torch": (Wheel("2.13.0", "3.10", "3.14", "2.28"),),
+    "ai-edge-litert": (Wheel("2.3.0", "3.10", "3.14", "2.27"), Wheel("2.1.0", "3.9", "3.9", "2.27")),
+    "executorch": (Wheel("1.5.1", "3.10", "3.13", "2.28"),),
     "numpy": (
         Wheel("2.4.6", "3.11", "3.14", "2.27"),
         Wheel("2.2.6", "3.10", "3.10", "2.17"),
@@ -55,6 +57,9 @@ WHEELS: dict[str, tuple[Wheel, ...]] = {
     ),
 }
 RUNTIME_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}
+# Runtimes that a board may have, though edgevit makes no artifact for them yet: doctor says whether they would install.
+# TensorRT comes with JetPack, not as a wheel.
+KNOWN_PACKAGES = {**RUNTIME_PACKAGES, "litert": "ai-edge-litert", "executorch": "executorch"}
 # What agent.py needs beside the runtime.
 AGENT_PACKAGES = ("numpy", "pillow")
 
@@ -69,6 +74,15 @@ def board_requirement(runtime: str, python: str, glibc: str = "2.28", arch: str 
         known = ", ".join(sorted(RUNTIME_PACKAGES))
         raise InputError(f"Nothing is known about wheels of the runtime '{runtime}'. Take one of: {known}.")
     return _requirement(RUNTIME_PACKAGES[runtime], python, glibc, arch)
+
+
+def runtime_wheel(runtime: str, python: str, glibc: str, arch: str) -> str | None:
+    """The pinned wheel of any runtime of KNOWN_PACKAGES; None for one that does not come as a wheel.
+
+    Raises DeviceError when there is no wheel for such a board.
+    """
+    package = KNOWN_PACKAGES.get(runtime)
+    return _requirement(package, python, glibc, arch) if package else None
 
 
 def board_requirements(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -18,18 +17,20 @@ import onnx
 from edgevit.bench.interleave import (
     DEADLINE_SECONDS,
     MAX_SECONDS,
-    TURN_MIN_MS,
     TURN_MIN_RUNS,
-    ArtifactRun,
     ProcessWorker,
     Worker,
+    artifact_words,
+    runs_per_turn,
 )
 from edgevit.bench.process import module_command
+from edgevit.bench.sides import bundle_run
+from edgevit.board.sensors import detect_sensors, read_sensors, read_throttle_count
 from edgevit.bundle import Bundle
 from edgevit.errors import InputError, MeasurementError
 from edgevit.profiling import gemm
 from edgevit.profiling.document import Profile
-from edgevit.profiling.summary import Measured, profile_of
+from edgevit.profiling.summary import MachineState, Measured, profile_of
 
 RUNTIME = "onnxruntime"
 MIN_SECONDS = 2.0
@@ -38,7 +39,7 @@ MIN_RUNS = 16
 MAX_EVENTS = 100_000
 TURNS = 8  # into which a model's events are divided at the least
 
-Start = Callable[[Bundle, Sequence[str]], Worker]
+Start = Callable[[Sequence[str]], Worker]
 
 
 @dataclass
@@ -51,12 +52,8 @@ class _Turns:
     nodes: int
     plain_ms: list[float] = field(default_factory=list)
     profiled_ms: list[float] = field(default_factory=list)
-
-    @property
-    def runs_per_turn(self) -> int:
-        typical_ms: float = max(self.ready["typical_ms"], 1e-3)
-        wanted = math.ceil(TURN_MIN_MS / typical_ms)
-        return max(TURN_MIN_RUNS, min(wanted, MAX_EVENTS // TURNS // max(1, self.nodes)))
+    passed_s: float = 0.0
+    waited_s: float = 0.0
 
     @property
     def is_done(self) -> bool:
@@ -64,22 +61,28 @@ class _Turns:
         return is_long or len(self.profiled_ms) * self.nodes >= MAX_EVENTS
 
     def take(self) -> None:
-        answer = self._answer(self.runs_per_turn)
+        most = MAX_EVENTS // TURNS // max(1, self.nodes)
+        answer = self._answer(max(TURN_MIN_RUNS, min(runs_per_turn(self.ready["typical_ms"]), most)))
         self.plain_ms += answer["plain_ms"]
         self.profiled_ms += answer["profiled_ms"]
+        self.passed_s += answer["passed_s"]
+        self.waited_s += answer["waited_s"]
 
-    def finish(self, threads: int) -> Profile:
+    def finish(self, threads: int, machine: MachineState) -> Profile:
         last = self._answer(0)
         measured = Measured(
             threads=threads,
             version=self.ready["version"],
             warmup_runs=self.ready["warmup_runs"],
+            is_steady=self.ready["is_steady"],
             plain_ms=statistics.median(self.plain_ms),
             profiled_ms=statistics.median(self.profiled_ms),
             events=json.loads(Path(last["trace"]).read_text(encoding="utf-8")),
             is_counted=last["is_counted"],
             gemm_ms=last["gemm_ms"],
             executed=onnx.load(self.ready["executed"]),
+            waited_share=self.waited_s / self.passed_s,
+            machine=machine,
         )
         return profile_of(self.bundle, measured)
 
@@ -112,15 +115,18 @@ def profile_bundles(
     count = threads or bundles[0].manifest.device.threads
     with tempfile.TemporaryDirectory(prefix="edgevit-profile-") as root, contextlib.ExitStack() as stack:
         gemms = gemm.write_gemms(Path(root))
+        kind = detect_sensors()
+        before, counted = read_sensors("before", kind), read_throttle_count()
         all_turns = []
         for index, bundle in enumerate(bundles):  # one after the other: warm-ups must not disturb each other
             folder = Path(root) / str(index)
             folder.mkdir()
-            worker = (start or _start)(bundle, _arguments(bundle, count, folder, gemms))
+            worker = (start or _start)(_words(bundle, count, folder, gemms))
             stack.callback(worker.kill)
             all_turns.append(_opened(bundle, worker))
         _take_turns(all_turns, on_round)
-        return tuple(turns.finish(count) for turns in all_turns)
+        machine = MachineState((before, read_sensors("after", kind)), (counted, read_throttle_count()))
+        return tuple(turns.finish(count, machine) for turns in all_turns)
 
 
 def _take_turns(all_turns: Sequence[_Turns], on_round: Callable[[int], None] | None) -> None:
@@ -151,15 +157,10 @@ def _naming(bundle: Bundle) -> Iterator[None]:
         raise MeasurementError(f"{bundle.path}: could not be profiled. {error}") from error
 
 
-def _arguments(bundle: Bundle, threads: int, folder: Path, gemms: Mapping[str, Path]) -> list[str]:
-    manifest = bundle.manifest
-    return [
-        *("--path", str(bundle.entry.resolve()), "--threads", str(threads), "--folder", str(folder)),
-        *("--config", json.dumps(manifest.runtime.session), "--shape", json.dumps(manifest.model.input_shape)),
-        *("--gemms", json.dumps({name: str(path) for name, path in gemms.items()})),
-    ]
+def _words(bundle: Bundle, threads: int, folder: Path, gemms: Mapping[str, Path]) -> list[str]:
+    paths = json.dumps({name: str(path) for name, path in gemms.items()})
+    return [*artifact_words(bundle_run(bundle, threads)), "--folder", str(folder), "--gemms", paths]
 
 
-def _start(bundle: Bundle, arguments: Sequence[str]) -> Worker:
-    run = ArtifactRun(bundle.entry, RUNTIME, bundle.manifest.device.threads, bundle.manifest.model.input_shape)
-    return ProcessWorker(run, DEADLINE_SECONDS, module_command("edgevit.profiling.worker", arguments))
+def _start(words: Sequence[str]) -> Worker:
+    return ProcessWorker(module_command("edgevit.profiling.worker", words), DEADLINE_SECONDS)

@@ -11,6 +11,7 @@ import onnx
 
 from edgevit import __version__
 from edgevit.board.sensors import describe_machine
+from edgevit.board.validity import throttle_reasons
 from edgevit.bundle import Bundle
 from edgevit.profiling.document import Change, NodeTime, OperatorRow, Profile, ProfileComparison
 from edgevit.profiling.gemm import peak_of
@@ -30,26 +31,38 @@ from edgevit.profiling.weights import Weights, weights_of_nodes
 from edgevit.results import Machine
 from edgevit.units import format_ms
 
-DISTURBED = 0.1  # what an undisturbed machine's medians differ by at the most
+DISTURBED = 0.1  # what an undisturbed machine's medians differ by, and its threads wait for a core, at the most
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """readings: of sensors.read_sensors, before and after. counted: throttle counts before and after."""
+
+    readings: Sequence[dict[str, Any]]
+    counted: tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
 class Measured:
     """What was measured of one bundle. plain_ms, profiled_ms: medians without and with the profiler.
 
-    events: the profiler's JSON; is_counted: which of its runs count. executed: the graph after the runtime's fusions.
-    gemm_ms: the fastest run of each matrix product of gemm.write_gemms.
+    is_steady: whether the warm-up came to rest. events: the profiler's JSON; is_counted: which of its runs count.
+    gemm_ms: the fastest run of each matrix product of gemm.write_gemms. executed: the graph after the runtime's
+    fusions. waited_share: of the time of measuring, while other work had this process's core.
     """
 
     threads: int
     version: str
     warmup_runs: int
+    is_steady: bool
     plain_ms: float
     profiled_ms: float
     events: Sequence[Mapping[str, Any]]
     is_counted: Sequence[bool]
     gemm_ms: Mapping[str, float]
     executed: onnx.ModelProto
+    waited_share: float
+    machine: MachineState
 
 
 def profile_of(bundle: Bundle, measured: Measured) -> Profile:
@@ -85,6 +98,7 @@ def profile_of(bundle: Bundle, measured: Measured) -> Profile:
         notes=(
             *_notes_on_time(measured, trace),
             *_notes_on_disturbance(measured, trace, operators),
+            *_notes_on_calm(measured, machine.cores),
             *_notes_on_machine(bundle, machine, measured.threads),
         ),
         nodes=nodes,
@@ -176,6 +190,23 @@ def _notes_on_disturbance(measured: Measured, trace: Trace, operators: Sequence[
         )
     if any(row.share_of_peak is not None and row.share_of_peak > 100 * (1 + DISTURBED) for row in operators):
         notes.append("An operator is faster than the peak: other work disturbed the matrix product that the peak is.")
+    return notes
+
+
+def _notes_on_calm(measured: Measured, cores: int) -> list[str]:
+    """What 'edgevit bench' says of a machine that is not at rest, and what the scheduler says of this process."""
+    readings = measured.machine.readings
+    notes = throttle_reasons(readings, measured.machine.counted)
+    if not measured.is_steady:
+        notes.append(f"The latency had not come to rest after {measured.warmup_runs} warm-up runs.")
+    load = readings[0]["load_1min"]
+    if load is not None and load > cores / 2:
+        notes.append(f"The load was {load:.1f} on {cores} cores before the run: other work may have slowed it.")
+    if measured.waited_share > DISTURBED:
+        notes.append(
+            f"For {100 * measured.waited_share:.0f} % of the time other work had the core that the model was to run "
+            "on: these times are too long. Measure again on a machine at rest."
+        )
     return notes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -11,35 +11,40 @@ from onnxruntime.quantization.calibrate import TensorData
 
 from edgevit.errors import InputError
 from edgevit.quantize.activations import stream_activations
-from edgevit.quantize.calibrators import LEVELS, OBSERVERS, Observer, Range
+from edgevit.quantize.calibrators import LEVELS, RANGES, Distribution, Range
 from edgevit.recipe import Calibrator
 
 # An INT32 bias has the product of two scales for its own: at 2^-63 each it is float32's smallest normal, 2^-126.
 SMALLEST_SCALE = 2.0**-63
 
 
-def activation_ranges(
+def observe_activations(
     model: onnx.ModelProto,
     batches: Iterable[np.ndarray],
     nodes: Sequence[str],
-    method: Calibrator = "minmax",
     on_picture: Callable[[int], None] = lambda done: None,
-) -> TensorsData:
-    """The range of every activation that the operators named in `nodes` read or make; zero is always within.
+) -> dict[str, Distribution]:
+    """By name, the values of every activation that the operators named in `nodes` read or make.
 
     batches: (1, ...) inputs, read once and one at a time; memory does not grow with their number.
     Raises InputError when there is no picture, EdgevitError when ONNX Runtime cannot run the model or when an
     activation is NaN or infinite.
     """
-    observers: dict[str, Observer] = {}
+    found: dict[str, Distribution] = {}
     done = 0
     for done, activations in enumerate(stream_activations(model, batches, _touched_by(model, nodes)), start=1):
         for name, values in activations.items():
-            observers.setdefault(name, OBSERVERS[method]()).observe(values)
+            found.setdefault(name, Distribution()).observe(values)
         on_picture(done)
     if done == 0:
         raise InputError("Static INT8 needs pictures to calibrate on, and there is none.")
-    data = {name: _tensor_data(*representable(observer.range())) for name, observer in observers.items()}
+    return found
+
+
+def ranges_by(calibrator: Calibrator, distributions: Mapping[str, Distribution]) -> TensorsData:
+    """What the 8 bits of each tensor are to cover; zero is always within."""
+    to_range = RANGES[calibrator]
+    data = {name: _tensor_data(*representable(to_range(values))) for name, values in distributions.items()}
     return TensorsData(CalibrationMethod.MinMax, data)
 
 

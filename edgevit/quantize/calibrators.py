@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,56 +24,37 @@ Array = NDArray[np.float64]
 Range = tuple[float, float]
 
 
-class Observer(Protocol):
-    """What a calibrator keeps of one tensor."""
+class Distribution(Histogram):
+    """All that a calibrator asks for: how a tensor's values lie, and where each picture's extremes do on average.
 
-    def observe(self, values: NDArray[np.floating]) -> None:
-        """One picture's values, finite and at least one."""
-
-    def range(self) -> Range:
-        """Lowest and highest value to be represented. Asked for after the first picture."""
-
-
-class Extremes:
-    """The smallest and the largest value of all."""
-
-    def __init__(self) -> None:
-        self._low, self._high = math.inf, -math.inf
-
-    def observe(self, values: NDArray[np.floating]) -> None:
-        self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
-
-    def range(self) -> Range:
-        return self._low, self._high
-
-
-class MovingAverage:
-    """Exponentially weighted means of each picture's smallest and largest value: of the picture k back, DECAY**k.
-
-    The weights are divided by their sum; otherwise the first of 128 pictures alone would weigh 0.99^127 = 28 %.
+    The averages weigh the picture k back by DECAY**k. They are divided by the sum of the weights; otherwise the first
+    of 128 pictures alone would weigh 0.99^127 = 28 %.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._low = self._high = self._weight = 0.0
 
     def observe(self, values: NDArray[np.floating]) -> None:
+        """One picture's values, finite float32 of any shape, at least one."""
+        super().observe(values)
         self._low = DECAY * self._low + float(values.min())
         self._high = DECAY * self._high + float(values.max())
         self._weight = DECAY * self._weight + 1.0
 
-    def range(self) -> Range:
+    @property
+    def mean_extremes(self) -> Range:
         return self._low / self._weight, self._high / self._weight
 
 
-class Distribution(Histogram):
-    """A histogram and the function that makes a range of it."""
+def minmax_range(distribution: Distribution) -> Range:
+    """The smallest and the largest value of all."""
+    return distribution.low, distribution.high
 
-    def __init__(self, to_range: Callable[[Histogram], Range]) -> None:
-        super().__init__()
-        self._to_range = to_range
 
-    def range(self) -> Range:
-        return self._to_range(self)
+def moving_average_range(distribution: Distribution) -> Range:
+    """The means of each picture's smallest and largest value, the last pictures weighing most."""
+    return distribution.mean_extremes
 
 
 def percentile_range(histogram: Histogram) -> Range:
@@ -207,10 +187,11 @@ class _Sums:
         return float((own - cross) / self._total - math.log(self._total / inside))
 
 
-OBSERVERS: dict[Calibrator, Callable[[], Observer]] = {
-    "minmax": Extremes,
-    "moving-average": MovingAverage,
-    "percentile": lambda: Distribution(percentile_range),
-    "entropy": lambda: Distribution(entropy_range),
-    "mse": lambda: Distribution(mse_range),
+# Each gives the lowest and the highest value that the 8 bits cover, of a tensor seen on at least one picture.
+RANGES: dict[Calibrator, Callable[[Distribution], Range]] = {
+    "minmax": minmax_range,
+    "moving-average": moving_average_range,
+    "percentile": percentile_range,
+    "entropy": entropy_range,
+    "mse": mse_range,
 }

@@ -30,6 +30,10 @@ class QuantizableNodes:
     passing: tuple[str, ...]
     conv_kinds: Mapping[str, ConvKind]
 
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.linear, *self.conv, *self.silu, *self.attention, *self.residual, *self.passing)
+
 
 def quantizable_nodes(model: onnx.ModelProto) -> QuantizableNodes:
     """What INT8 can be done to; a policy says to which of them it is.
@@ -44,7 +48,7 @@ def quantizable_nodes(model: onnx.ModelProto) -> QuantizableNodes:
     return QuantizableNodes(
         linear=tuple(node.name for node in weighted if node.op_type in LINEAR),
         conv=tuple(node.name for node in convs),
-        silu=_silu_nodes(model),
+        silu=tuple(node.name for pair in silu_pairs(model) for node in pair),
         attention=_of_activations(model, "MatMul", constants),
         residual=tuple(name for name in _of_activations(model, "Add", constants) if name in even_sums),
         passing=tuple(node.name for node in model.graph.node if node.op_type in PASSING and node.domain == ""),
@@ -60,13 +64,10 @@ def _of_activations(model: onnx.ModelProto, kind: str, constants: Mapping[str, o
 def _even_sums(model: onnx.ModelProto) -> frozenset[str]:
     """Adds of two tensors of one known shape: residual sums, not what is added to attention's scores."""
     shapes = {info.name: info.type.tensor_type.shape.SerializeToString() for info in model.graph.value_info}
-    return frozenset(
-        node.name
-        for node in model.graph.node
-        if node.op_type == "Add"
-        and len({shapes.get(name) for name in node.input} - {None}) == 1
-        and all(name in shapes for name in node.input)
+    sums = (
+        (node.name, [shapes.get(name) for name in node.input]) for node in model.graph.node if node.op_type == "Add"
     )
+    return frozenset(name for name, (left, right) in sums if left == right is not None)
 
 
 def _conv_kind(node: onnx.NodeProto, weight_shape: tuple[int, ...]) -> ConvKind:
@@ -81,16 +82,16 @@ def _conv_kind(node: onnx.NodeProto, weight_shape: tuple[int, ...]) -> ConvKind:
     return "pointwise" if all(size == 1 for size in weight_shape[2:]) else "dense"
 
 
-def _silu_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
+def silu_pairs(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, onnx.NodeProto]]:
+    """(Sigmoid, Mul) of each x·sigmoid(x)."""
     sigmoids = {node.output[0]: node for node in model.graph.node if node.op_type == "Sigmoid"}
-    names: list[str] = []
-    for node in model.graph.node:
-        if node.op_type != "Mul":
-            continue
-        for gate, signal in (node.input, reversed(node.input)):
-            if gate in sigmoids and sigmoids[gate].input[0] == signal:
-                names += [sigmoids[gate].name, node.name]
-    return tuple(names)
+    products = (node for node in model.graph.node if node.op_type == "Mul")
+    return [
+        (sigmoids[gate], product)
+        for product in products
+        for gate, signal in (product.input, reversed(product.input))
+        if gate in sigmoids and sigmoids[gate].input[0] == signal
+    ]
 
 
 def model_kind(model: onnx.ModelProto) -> Kind:

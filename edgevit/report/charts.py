@@ -11,7 +11,7 @@ import numpy as np
 from edgevit.recipe import Budget
 from edgevit.report.svg import BAD, GOOD, GRID, INK, MUTED, SERIES, draw
 from edgevit.report.tables import short_label
-from edgevit.results import Candidate, Epoch
+from edgevit.results import Accuracy, Candidate, Epoch, Latency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,30 +28,15 @@ LABEL_ON_COLOR = 0.55  # share of color above which a cell's number is drawn in 
 
 def trade_off(candidates: Sequence[Candidate], budget: Budget) -> str | None:
     """Top-1 with its 95 % interval over latency from p50 to p90; None without a candidate that has both."""
-    names = tuple(c.name for c in candidates)
     shown = [(i, c.accuracy, c.latency_ms) for i, c in enumerate(candidates) if c.accuracy and c.latency_ms]
     if not shown:
         return None
+    slowest = max(latency.p90 for _, _, latency in shown)
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        slowest = 0.0
         for i, accuracy, latency in shown:
-            slowest = max(slowest, latency.p90)
-            axes.errorbar(
-                latency.p50,
-                accuracy.top1,
-                xerr=[[0.0], [latency.p90 - latency.p50]],
-                # Rounding may put an interval's end a hair inside its center, and matplotlib refuses that.
-                yerr=[[max(0.0, accuracy.top1 - accuracy.ci95[0])], [max(0.0, accuracy.ci95[1] - accuracy.top1)]],
-                fmt=_marker(i),
-                color=_color(i),
-                markersize=10 if candidates[i].shipped else 7,
-                markeredgecolor=INK if candidates[i].shipped else _color(i),
-                elinewidth=1.4,
-                capsize=3,
-                label=names[i] + (" (shipped)" if candidates[i].shipped else ""),
-            )
+            _draw_candidate(axes, i, candidates[i], accuracy, latency)
         _draw_budget(axes, candidates, budget, slowest)
         axes.set_xlim(left=0, right=slowest * 1.15)
         axes.set_xlabel("latency, ms (p50 to p90)")
@@ -59,6 +44,23 @@ def trade_off(candidates: Sequence[Candidate], budget: Budget) -> str | None:
         _legend_below(figure)
 
     return draw("chart-trade-off", "Top-1 accuracy over latency, by candidate", WIDTH, HEIGHT, paint)
+
+
+def _draw_candidate(axes: Axes, index: int, candidate: Candidate, accuracy: Accuracy, latency: Latency) -> None:
+    axes.errorbar(
+        latency.p50,
+        accuracy.top1,
+        xerr=[[0.0], [latency.p90 - latency.p50]],
+        # Rounding may put an interval's end a hair inside its center, and matplotlib refuses that.
+        yerr=[[max(0.0, accuracy.top1 - accuracy.ci95[0])], [max(0.0, accuracy.ci95[1] - accuracy.top1)]],
+        fmt=_marker(index),
+        color=_color(index),
+        markersize=10 if candidate.shipped else 7,
+        markeredgecolor=INK if candidate.shipped else _color(index),
+        elinewidth=1.4,
+        capsize=3,
+        label=candidate.name + (" (shipped)" if candidate.shipped else ""),
+    )
 
 
 def _draw_budget(axes: Axes, candidates: Sequence[Candidate], budget: Budget, slowest: float) -> None:
@@ -121,7 +123,7 @@ def latency_distribution(candidates: Sequence[Candidate]) -> str | None:
     rows = [i for i, c in enumerate(candidates) if c.samples_ms]
     if not rows:
         return None
-    names, right = tuple(c.name for c in candidates), _right_edge_ms(candidates)
+    right = _right_edge_ms(candidates)
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -135,7 +137,7 @@ def latency_distribution(candidates: Sequence[Candidate]) -> str | None:
             axes.plot(x, y, color=_color(i), linewidth=3, alpha=0.5, solid_capstyle="round")
             p50 = statistics.median(candidates[i].samples_ms)
             axes.plot([p50, p50], [row - 0.42, row + 0.42], color=INK, linewidth=1.6)
-        axes.set_yticks(range(len(rows)), [names[i] for i in rows])
+        axes.set_yticks(range(len(rows)), [candidates[i].name for i in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(0, right * 1.04)
         axes.grid(False, axis="y")
@@ -172,11 +174,7 @@ def confusion_heat_map(confusion: Sequence[Sequence[int]], labels: Sequence[str]
     """
     counts = np.asarray(confusion)  # (classes, classes)
     classes = len(counts)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    picture = np.empty((classes, classes, 4))
-    picture[..., :3] = WRONG
-    picture[np.arange(classes), np.arange(classes), :3] = RIGHT
-    picture[..., 3] = np.where(share > 0, 0.25 + 0.7 * share, 0.0)
+    picture = _confusion_colors(counts)
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -185,23 +183,33 @@ def confusion_heat_map(confusion: Sequence[Sequence[int]], labels: Sequence[str]
         axes.spines[:].set_visible(False)
         axes.set_xlabel("taken for")
         axes.set_ylabel("true class")
+        axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+        axes.tick_params(which="minor", length=0)
         if classes <= LABELLED_CLASSES:
             short = [short_label(label, 16) for label in labels]
             axes.set_yticks(range(classes), short)
             upright = max(len(label) for label in short) <= 2
             axes.set_xticks(range(classes), short, rotation=0 if upright else 90)
+            axes.grid(True, which="minor", color=GRID, linewidth=0.6)
         if classes <= NUMBERED_CLASSES:
             for i, j in np.argwhere(counts):
                 color = "white" if picture[i, j, 3] > LABEL_ON_COLOR else INK
                 axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=color, fontsize=10)
-        axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
-        axes.tick_params(which="minor", length=0)
-        if classes <= LABELLED_CLASSES:
-            axes.grid(True, which="minor", color=GRID, linewidth=0.6)
 
     side = WIDTH if classes <= NUMBERED_CLASSES else 640
     return draw("chart-confusion", f"Confusion matrix of {classes} classes", side, side, paint)
+
+
+def _confusion_colors(counts: np.ndarray) -> np.ndarray:
+    """(classes, classes, RGBA), the alpha by the share of the row."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = np.arange(len(counts))
+    picture = np.empty((*counts.shape, 4))
+    picture[..., :3] = WRONG
+    picture[classes, classes, :3] = RIGHT
+    picture[..., 3] = np.where(share > 0, 0.25 + 0.7 * share, 0.0)
+    return picture
 
 
 def _legend_below(figure: Figure) -> None:

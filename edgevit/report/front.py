@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgevit.report.html import fill, safe
 from edgevit.report.svg import BAD, GOOD, INK, MUTED, SERIES, draw
 from edgevit.report.tables import Cell, budget_words, drop_cell
-from edgevit.search.describe import describe, details
+from edgevit.search.describe import details, in_words
 from edgevit.search.front import cost_title, cost_words
 from edgevit.search.trials import Trial, TuneResult
 from edgevit.units import format_percent, format_points
@@ -100,7 +100,7 @@ def headline(result: TuneResult) -> str:
     drop = result.test_drop or point.drop
     lost = f", {format_points(-drop.points)} against fp32" if drop else ""
     tested = f", {format_percent(result.chosen_test.top1)} right on the test pictures" if result.chosen_test else ""
-    return f"{cost_words(latency, result.unit)}{tested}{lost}: {describe(point.policy)}."
+    return f"{cost_words(latency, result.unit)}{tested}{lost}: {in_words(point.variant)}."
 
 
 def _context(result: TuneResult) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _context(result: TuneResult) -> dict[str, Any]:
         "rows": front_rows(result),
         "chart": safe(chart),
         "points_beyond": _points_beyond(result),
-        "others": [(trial, describe(trial.policy), _latency(trial, result.unit)) for trial in others],
+        "others": [(trial, in_words(trial.variant), _latency(trial, result.unit)) for trial in others],
         "next_command": shlex.join(["edgevit", "bench", result.bundle]) if result.bundle else "",
     }
 
@@ -128,7 +128,7 @@ def _row(result: TuneResult, pick: int, trial: Trial) -> PointRow:
         cost=Cell(cost_words(cost, result.unit)),
         drop=drop_cell(trial.drop),
         speed=Cell(f"{fp32 / cost:.2f}×") if fp32 else Cell("not measured", is_figure=False),
-        policy=describe(trial.policy),
+        policy=in_words(trial.variant),
         details=details(trial.policy),
         is_chosen=trial.number == result.chosen,
     )

@@ -46,7 +46,6 @@ def _context(metrics: RunMetrics) -> dict[str, Any]:
         "tiles": _tiles(metrics),
         "conditions": _conditions(metrics),
         "rows": tables.candidate_rows(metrics),
-        "names": tuple(c.name for c in metrics.candidates),
         "sqnr": tables.sqnr_words,
         "trade_off": None if meaningless else safe(charts.trade_off(metrics.candidates, metrics.verdict.budget)),
         "latency": safe(charts.latency_distribution(metrics.candidates)),

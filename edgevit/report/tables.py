@@ -11,7 +11,7 @@ from edgevit.recipe import RANDOM, Budget
 from edgevit.results import Accuracy, AccuracyDrop, Candidate, LatencyRatio, Parity, RunMetrics
 from edgevit.search.describe import describe, details
 from edgevit.units import format_mib, format_ms, format_percent
-from edgevit.wording import int8_words, million_instructions
+from edgevit.wording import int8_words, million_instructions, not_calibrated
 
 NOT_ON_BOARD = "not measured on the board"
 NO_LABELS = "no labeled data"
@@ -156,7 +156,8 @@ def estimate_words(candidate: Candidate) -> str:
     if estimate is None:
         return ""
     error = f"error up to {100 * estimate.relative_error:.0f} %"
-    return f"an estimated {million_instructions(estimate)} on {estimate.core}, {error}"
+    guessed = f"; only guessed: {not_calibrated(estimate)}" if estimate.not_calibrated else ""
+    return f"an estimated {million_instructions(estimate)} on {estimate.core}, {error}{guessed}"
 
 
 def vs_exported_words(candidate: Candidate) -> str:

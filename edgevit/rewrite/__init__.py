@@ -39,6 +39,7 @@ class Rewrite:
 REWRITES = (
     Rewrite("layer-norm", "layer_norm.fuse_layer_norm", True, "layer norms written out as one LayerNormalization"),
     Rewrite("batch-norm", "conv_batchnorm.fold_batchnorm", True, "batch norms folded into their neighbours' weights"),
+    Rewrite("identity-conv", "identity_conv.fold_identity", True, "x + depthwise(x) as one convolution"),
     Rewrite("gelu", "gelu.fuse_gelu", True, "GELU's erf chain as one operator"),
     Rewrite("silu", "silu.fuse_silu", True, "x·sigmoid(x) as one operator"),
     Rewrite("gelu-tanh", "gelu.approximate_gelu_by_tanh", False, "GELU by tanh, off by 0.0005 at most"),
@@ -68,6 +69,15 @@ REWRITES = (
         True,
         "pixels moved to patches as vectors of channels",
     ),
+    Rewrite(
+        "pixel-attention",
+        "pixel_attention.attend_with_channels_last",
+        True,
+        "attention among pixels with channels last",
+    ),
+    Rewrite("instance-norm", "instance_norm.normalize_rows_as_instances", True, "layer norms as instance norms"),
+    Rewrite("linear-conv", "linear_conv.convolve_rows", True, "linear layers as 1x1 convolutions of their rows"),
+    Rewrite("wide-conv", "wide_conv.widen_convolutions", True, "neighbouring outputs of strided convolutions at once"),
 )
 EXACT = tuple(rewrite.name for rewrite in REWRITES if rewrite.is_exact)
 

@@ -8,11 +8,13 @@ convolutions with channels last anyway, so that the first half is cancelled and 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgevit.rewrite.factors import Move, best_move
+from edgevit.rewrite.factors import Move, Sizes, best_move
 from edgevit.rewrite.graph import initializer, insert, replace, rewritten, sizes
 from edgevit.rewrite.layout import chain_of_layout, steps_of_layout
 
@@ -59,6 +61,9 @@ def _rewrite(graph: ir.Graph, last: ir.Node) -> bool:
     elif len(target) == 4 and target[0] == 1 and move.before[-1] == target[1] and move.order[0] == len(move.order) - 1:
         is_done = _is_transpose(last, TO_FIRST)
         write = _fold
+    elif len(start) == len(target) == 4 and start[1] == target[1] > 1 and 1 in (start[0], target[0]):
+        is_done = _is_transpose(last, TO_FIRST) or not _keeps_channels(start, target, move)
+        write = _regroup
     else:
         return False
     if not is_done:
@@ -98,6 +103,50 @@ def _fold(graph: ir.Graph, source: ir.Value, output: ir.Value, move: Move) -> No
     value = insert(
         graph, place, "Reshape", [value, shape], name=f"{output.name}_pixels", shape=(1, height, width, channels)
     )
+    replace(graph, output, "Transpose", [value], {"perm": TO_FIRST})
+
+
+def _keeps_channels(start: Sizes, target: Sizes, move: Move) -> bool:
+    """Whether one of the factors is all the channels, before and after, and something else changes its place."""
+    axis = _channel_axis(start, move)
+    is_one = axis < len(move.before) and move.before[axis] == start[1]
+    others = [place for place in move.order if place != axis]
+    if not is_one or others == sorted(others):
+        return False
+    before_channels = math.prod(move.before[place] for place in move.order[: move.order.index(axis)])
+    return before_channels == target[0]
+
+
+def _channel_axis(start: Sizes, move: Move) -> int:
+    """Which factor begins at the channels of (B, C, H, W)."""
+    count, axis = 1, 0
+    while count < start[0]:
+        count *= move.before[axis]
+        axis += 1
+    return axis
+
+
+def _regroup(graph: ir.Graph, source: ir.Value, output: ir.Value, move: Move) -> None:
+    """(B, C, h, w) -> (B, h, w, C) -> its factors (…, C) -> permuted, C staying last -> (1, H, W, C) -> (1, C, H, W).
+
+    Or the other way: a picture is cut into windows.
+    """
+    batch, channels, height, width = sizes(source) or ()
+    target, place = sizes(output) or (), output.producer()
+    assert place is not None
+    axis = _channel_axis((batch, channels, height, width), move)
+    last = (batch, height, width, channels)
+    value = insert(
+        graph, place, "Transpose", [source], {"perm": TO_LAST}, name=f"{output.name}_channels_last", shape=last
+    )
+    factors = (*move.before[:axis], *move.before[axis + 1 :], channels)
+    order = (*(index - (index > axis) for index in move.order if index != axis), len(factors) - 1)
+    value = _factored(graph, place, value, factors, output)
+    permuted = tuple(factors[index] for index in order)
+    value = insert(graph, place, "Transpose", [value], {"perm": order}, name=f"{output.name}_vectors", shape=permuted)
+    pixels = (target[0], *target[2:], channels)
+    shape = initializer(graph, f"{output.name}_pixels_shape", np.array(pixels, np.int64))
+    value = insert(graph, place, "Reshape", [value, shape], name=f"{output.name}_pixels", shape=pixels)
     replace(graph, output, "Transpose", [value], {"perm": TO_FIRST})
 
 

@@ -10,7 +10,10 @@ from edgevit.rewrite.merge_tokens import merge_tokens
 from edgevit.rewrite.prune_tokens import prune_tokens
 
 # They look at the last block's tokens and at the layout, so they come after tokens are dropped.
-AFTER_TOKENS = frozenset({"attention", "class-token", "pooling", "heads", "layout", "channels-last"})
+AFTER_TOKENS = frozenset({
+    "attention", "class-token", "pooling", "heads", "layout", "channels-last", "pixel-attention", "instance-norm",
+    "linear-conv", "wide-conv",
+})  # fmt: skip
 
 
 def reformed(graph: onnx.ModelProto, policy: Policy) -> tuple[onnx.ModelProto, tuple[str, ...]]:

@@ -38,6 +38,8 @@ def fuse_layer_norm(model: onnx.ModelProto) -> onnx.ModelProto:
 def fold_layer_norm_affine(model: onnx.ModelProto) -> onnx.ModelProto:
     """γ and β of each LayerNormalization in the weights and biases of its readers, where all are linear layers.
 
+    A convolution that does not pad and reads the norm's output as pixels is one too (MobileViT's conv_proj).
+
     What is left has a γ of ones and no β: its output, which INT8 quantizes, is of one scale in all channels.
     Exact but for rounding.
     """
@@ -145,7 +147,40 @@ def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
 
 
 def _reader(node: ir.Node, norm: ir.Node) -> Linear | None:
-    """The MatMul or Gemm that multiplies the norm's output."""
+    """The MatMul or Gemm that multiplies the norm's output, or the Conv that reads it as pixels."""
     layer = linear_of(node)
-    is_product = layer is not None and node.op_type in ("MatMul", "Gemm") and layer.input is norm.outputs[0]
-    return layer if is_product else None
+    if layer is not None:
+        is_product = node.op_type in ("MatMul", "Gemm") and layer.input is norm.outputs[0]
+        return layer if is_product else None
+    return _convolution(node, norm)
+
+
+def _convolution(node: ir.Node, norm: ir.Node) -> Linear | None:
+    """The Conv at the end of a chain of layout operators that makes the norm's channels its own; it must not pad."""
+    shape = sizes(norm.outputs[0])
+    if shape is None:
+        return None
+    channels = np.broadcast_to(np.arange(shape[-1]), shape)  # of each value of the norm's output
+    after: ir.Node | None = node
+    while after is not None and after.op_type in ("Reshape", "Transpose") and after.domain == "":
+        target = sizes(after.outputs[0])
+        if target is None:
+            return None
+        order = tuple(after.attributes.get_ints("perm") or ())
+        channels = channels.transpose(order) if after.op_type == "Transpose" and order else channels.reshape(target)
+        if channels.shape != target:
+            return None
+        node, after = after, only_reader(after.outputs[0])
+    layer = linear_of(after)
+    if layer is None or layer.node.op_type != "Conv" or layer.input is not node.outputs[0] or not _is_unpadded(layer):
+        return None
+    by_channel = np.arange(shape[-1]).reshape(-1, *(1 for _ in channels.shape[2:]))
+    is_kept = channels.ndim > 2 and channels.shape[1] == shape[-1] and bool(np.all(channels == by_channel))
+    return layer if is_kept else None
+
+
+def _is_unpadded(layer: Linear) -> bool:
+    attributes = layer.node.attributes
+    return attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not any(
+        attributes.get_ints("pads") or ()
+    )

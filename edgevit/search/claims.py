@@ -59,6 +59,16 @@ def claim(trial: optuna.Trial, kind: str, key: str, pause: Callable[[float], Non
     return min(rivals, key=lambda rival: (not rival.is_decided, rival.number)).number
 
 
+def claimed_keys(study: optuna.Study, kind: str) -> frozenset[str]:
+    """What is claimed by trials that run or came to an end; what a killed one claimed is free again."""
+    found = set()
+    for frozen in study.get_trials(deepcopy=False):
+        claimed = frozen.user_attrs.get(f"claim:{kind}")
+        if claimed and (frozen.state == TrialState.RUNNING or trial_of(frozen)):
+            found.add(claimed["key"])
+    return frozenset(found)
+
+
 def _rivals(trial: optuna.Trial, attribute: str, key: str) -> list[Rival]:
     found = []
     for other in trial.study.get_trials(deepcopy=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgevit.policy import Policy, TokenReduction
+from edgevit.search.trials import Variant
 
 EVERY_CONV = Policy().conv_kinds
 PRECISIONS = {
@@ -10,6 +11,12 @@ PRECISIONS = {
 }  # fmt: skip
 APPROXIMATIONS = {"gelu-tanh": "tanh", "gelu-sigmoid": "a sigmoid", "gelu-piecewise": "a clipped line"}
 METHODS = {"prune": "dropped", "fuse": "fused into one", "merge": "merged"}
+
+
+def in_words(variant: Variant) -> str:
+    """As `describe`, behind the model's name where a search has several: 'deit_tiny: fp32, 192 px'."""
+    words = describe(variant.policy)
+    return f"{variant.model}: {words}" if variant.model else words
 
 
 def describe(policy: Policy) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from edgevit.errors import BudgetError, EdgevitError, InputError
 from edgevit.recipe import Budget
+from edgevit.search.examiner import MS
 from edgevit.search.trials import Trial
-from edgevit.search.workbench import MS
 from edgevit.units import format_ms
 
 

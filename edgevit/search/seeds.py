@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from edgevit.search.space import Choice, Parameters, Schedule, SearchSpace, policy_of
-from edgevit.search.trials import canonical
+from edgevit.search.trials import Variant
+from edgevit.search.variants import Spaces
 
 MOST_SMALLER_SIZES = 1
+MOST_OF_SEVERAL = 24  # where several models share one search
 
 
-def seeds(space: SearchSpace, schedule: Schedule) -> tuple[Parameters, ...]:
-    """Parameters of different policies, those with the best prospects first.
+class Seed(NamedTuple):
+    """`parameters`: what the variant's policy was made of."""
+
+    variant: Variant
+    parameters: Parameters
+
+
+def seeds(spaces: Spaces, schedule: Schedule) -> tuple[Seed, ...]:
+    """Different variants, those with the best prospects first; several models take turns, and MOST_OF_SEVERAL are left.
 
     fp32, dynamic linear layers, static, and mixed (linear layers dynamic, convolutions static, with and without INT8
-    attention, all convolutions or the pointwise ones), as far as the space has them: each alone on every runtime; then
+    attention, all convolutions or the pointwise ones), and all static with its own rewrites, as far as the space has
+    them: each alone on every runtime; then
     each, on further runtimes the richest only, at the next smaller image size and with a moderate and a strong token
     reduction.
     """
-    found: dict[str, Parameters] = {}
+    turns = itertools.zip_longest(*(_of_model(model, space, schedule) for model, space in spaces.items()))
+    found = tuple(seed for turn in turns for seed in turn if seed is not None)
+    return found if len(spaces) == 1 else found[:MOST_OF_SEVERAL]
+
+
+def _of_model(model: str, space: SearchSpace, schedule: Schedule) -> tuple[Seed, ...]:
+    found: dict[str, Seed] = {}
     for parameters in _wanted(space):
-        found.setdefault(canonical(policy_of(parameters, space, schedule)), parameters)
+        variant = Variant(model, policy_of(parameters, space, schedule))
+        found.setdefault(variant.key, Seed(variant, parameters))
     return tuple(found.values())
 
 
@@ -42,6 +61,9 @@ def _precisions(space: SearchSpace) -> tuple[dict[str, Choice], ...]:
     by_kinds: list[dict[str, Choice]] = [
         {"linear": "int8-dynamic", "conv": "int8-static", "conv_kinds": kinds} for kinds in _other_kinds(space)
     ]
+    rewritten: dict[str, Choice] = {
+        "linear": "int8-static", "conv": "int8-static", "attention": "int8-static", "int8_rewrites": True,
+    }  # fmt: skip
     wanted: tuple[dict[str, Choice], ...] = (
         {"linear": "fp32", "conv": "fp32"},
         {"linear": "int8-dynamic", "conv": "int8-weights" if "int8-weights" in space.conv else "fp32"},
@@ -52,6 +74,7 @@ def _precisions(space: SearchSpace) -> tuple[dict[str, Choice], ...]:
         {"linear": "int8-dynamic", "conv": "int8-static"},
         *by_kinds,
         {"linear": "int8-dynamic", "conv": "int8-static", "attention": "int8-static"},
+        *([rewritten] if any(space.int8_rewrites.values()) else []),
     )
     return tuple(
         kinds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -20,9 +20,6 @@ from edgevit.policy import (
 )
 from edgevit.recipe import Calibrator, RuntimeName
 from edgevit.schema import Record
-
-if TYPE_CHECKING:
-    import optuna
 
 Choice = str | int | float | bool | None
 Parameters = Mapping[str, Choice]
@@ -46,7 +43,8 @@ class TokenSpace(Record):
 class SearchSpace(Record):
     """The first of several values is the plain one: all first values together are fp32 as the model came.
 
-    image_sizes: the model's own first. `rewrites`: exact ones, in every policy of a runtime. approximations: at most
+    image_sizes: the model's own first. `rewrites`: exact ones, in every policy of a runtime; int8_rewrites: more of
+    them, for static INT8 alone, all or none. approximations: at most
     one rewrite of each group ({'gelu': ('gelu-tanh', 'gelu-sigmoid')}). sensitive_nodes: most sensitive first; the
     search decides how many of them stay in float. `sessions`: of each runtime, named sets of its entries; a runtime
     that has no set of some name takes its first.
@@ -55,6 +53,7 @@ class SearchSpace(Record):
     image_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     runtimes: Annotated[tuple[RuntimeName, ...], Field(min_length=1)] = ("onnxruntime",)
     rewrites: dict[RuntimeName, tuple[str, ...]] = {}
+    int8_rewrites: dict[RuntimeName, tuple[str, ...]] = {}
     approximations: dict[str, tuple[str, ...]] = {}
     tokens: TokenSpace | None = None
     input_types: Annotated[tuple[InputType, ...], Field(min_length=1)] = ("float32",)
@@ -80,7 +79,7 @@ class SearchSpace(Record):
 
 
 class Dimension(NamedTuple):
-    """is_ordered: neighbouring choices are alike, and a sampler may learn from one about the next."""
+    """is_ordered: neighbouring choices are alike."""
 
     name: str
     choices: tuple[Choice, ...]
@@ -89,71 +88,16 @@ class Dimension(NamedTuple):
 
 def dimensions(space: SearchSpace) -> tuple[Dimension, ...]:
     """What there is to choose: the dimensions with more than one value."""
-    return tuple(dimension for dimension in _every_dimension(space) if len(dimension.choices) > 1)
+    return tuple(dimension for dimension in every_dimension(space) if len(dimension.choices) > 1)
 
 
-def suggest(trial: optuna.Trial, space: SearchSpace, schedule: Schedule) -> Policy:
-    """The policy of a trial. Every dimension is asked for in every trial: samplers learn best from a flat space."""
-    parameters: dict[str, Choice] = {}
-    for name, choices, is_ordered in dimensions(space):
-        if is_ordered:
-            parameters[name] = choices[trial.suggest_int(name, 0, len(choices) - 1)]
-        else:
-            parameters[name] = trial.suggest_categorical(name, choices)
-    return policy_of(parameters, space, schedule)
-
-
-def encoded(parameters: Parameters, space: SearchSpace) -> dict[str, Choice]:
-    """The parameters as `suggest` asks for them: to enqueue a trial. What is not named is the plain value."""
-    values: dict[str, Choice] = {}
-    for name, choices, is_ordered in dimensions(space):
-        value = parameters.get(name, choices[0])
-        values[name] = choices.index(value) if is_ordered else value
-    return values
-
-
-def policy_of(parameters: Parameters, space: SearchSpace, schedule: Schedule) -> Policy:
-    """The policy that `parameters` stand for; a dimension that is not named has its plain value.
-
-    What has no effect beside the other parameters is left at the Policy's default, so that equal policies are equal.
-    """
-    chosen = {name: choices[0] for name, choices, _ in _every_dimension(space)} | dict(parameters)
-    size = chosen["image_size"]
-    common = {"image_size": None if size == space.image_sizes[0] else size, "threads": chosen["threads"]}
-    if chosen["runtime"] == "torchscript":  # runs fp32 of the module itself: no rewrite reaches it
-        return Policy.model_validate({**common, "runtime": "torchscript"})
-    runtime: RuntimeName = chosen["runtime"]  # type: ignore[assignment]
-    kinds = _with_kernels(runtime, {kind: chosen[kind] for kind in ("linear", "conv", "attention", "residual")})
-    is_int8 = any(precision != "fp32" for precision in kinds.values())
-    is_static = "int8-static" in kinds.values()
-    approximations = (chosen[group] for group in space.approximations)
-    fields: dict[str, Any] = {
-        **common,
-        **kinds,
-        "runtime": runtime,
-        "rewrites": (*space.rewrites.get(runtime, ()), *(name for name in approximations if name)),
-        "tokens": _reduction(chosen, space, schedule),
-        "input_type": chosen["input_type"],
-        "session": _session(space, runtime, str(chosen["session"])),
-    }
-    if is_int8:
-        fields["float_nodes"] = space.sensitive_nodes[: int(chosen["float_nodes"] or 0)]
-        fields["correct_bias"] = chosen["correct_bias"]
-    if kinds["linear"] != "fp32":
-        fields["smooth_alpha"] = chosen["smooth_alpha"]
-    if kinds["conv"] != "fp32":
-        fields["conv_kinds"] = str(chosen["conv_kinds"]).split("+")
-        fields["equalize"] = chosen["equalize"]
-    if is_static or fields.get("smooth_alpha") is not None:
-        fields["calibrator"] = chosen["calibrator"]
-    return Policy.model_validate(fields)
-
-
-def _every_dimension(space: SearchSpace) -> tuple[Dimension, ...]:
+def every_dimension(space: SearchSpace) -> tuple[Dimension, ...]:
+    """Those with one value, too."""
     tokens = space.tokens
     return (
         Dimension("image_size", space.image_sizes, True),
         Dimension("runtime", space.runtimes),
+        Dimension("int8_rewrites", (False, True) if any(space.int8_rewrites.values()) else (False,)),
         *(Dimension(group, (None, *names)) for group, names in space.approximations.items()),
         Dimension("kept", (ALL_TOKENS, *tokens.kept) if tokens else (ALL_TOKENS,), True),
         Dimension("start", tokens.starts if tokens else (0,), True),
@@ -172,6 +116,45 @@ def _every_dimension(space: SearchSpace) -> tuple[Dimension, ...]:
         Dimension("session", _session_names(space)),
         Dimension("threads", space.threads, True),
     )
+
+
+def policy_of(parameters: Parameters, space: SearchSpace, schedule: Schedule) -> Policy:
+    """The policy that `parameters` stand for; a dimension that is not named has its plain value.
+
+    What has no effect beside the other parameters is left at the Policy's default, so that equal policies are equal.
+    """
+    chosen = {name: choices[0] for name, choices, _ in every_dimension(space)} | dict(parameters)
+    size = chosen["image_size"]
+    common = {"image_size": None if size == space.image_sizes[0] else size, "threads": chosen["threads"]}
+    if chosen["runtime"] == "torchscript":  # runs fp32 of the module itself: no rewrite reaches it
+        return Policy.model_validate({**common, "runtime": "torchscript"})
+    runtime: RuntimeName = chosen["runtime"]  # type: ignore[assignment]
+    kinds = _with_kernels(runtime, {kind: chosen[kind] for kind in ("linear", "conv", "attention", "residual")})
+    is_int8 = any(precision != "fp32" for precision in kinds.values())
+    is_static = "int8-static" in kinds.values()
+    approximations = (chosen[group] for group in space.approximations)
+    further = space.int8_rewrites.get(runtime, ()) if is_static and chosen["int8_rewrites"] else ()
+    fields: dict[str, Any] = {
+        **common,
+        **kinds,
+        "runtime": runtime,
+        "rewrites": (*space.rewrites.get(runtime, ()), *further, *(name for name in approximations if name)),
+        "tokens": _reduction(chosen, space, schedule),
+        "input_type": chosen["input_type"],
+        "session": _session(space, runtime, str(chosen["session"])),
+    }
+    if is_int8:
+        fields["float_nodes"] = space.sensitive_nodes[: int(chosen["float_nodes"] or 0)]
+        fields["correct_bias"] = chosen["correct_bias"]
+    if kinds["linear"] != "fp32":
+        fields["smooth_alpha"] = chosen["smooth_alpha"]
+    if kinds["conv"] != "fp32":
+        fields["conv_kinds"] = str(chosen["conv_kinds"]).split("+")
+    if kinds["conv"] == "int8-static":  # stored weights have a scale for each channel as it is
+        fields["equalize"] = chosen["equalize"]
+    if is_static or fields.get("smooth_alpha") is not None:
+        fields["calibrator"] = chosen["calibrator"]
+    return Policy.model_validate(fields)
 
 
 def _with_kernels(runtime: RuntimeName, kinds: dict[str, Choice]) -> dict[str, Choice]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sqlite3
 import time
 import warnings
@@ -16,9 +18,10 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from edgevit.errors import InputError
+from edgevit.errors import EdgevitError, InputError
 
 IDENTITY = "searches"
+SPACES = "spaces"  # key of the identity: what there is to search for each model
 DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)  # latency, points lost
 HEARTBEAT_SECONDS = 10
 # A trial whose worker said nothing for so long is lost: a killed process, a lost connection.
@@ -28,11 +31,6 @@ SQLITE_TIMEOUT_SECONDS = 60  # two workers write to one file, and each waits for
 CONNECTION_TRIES = 5
 CONNECTION_PAUSE_SECONDS = 0.5
 
-# Too few random trials mislead a model of the whole space; the seeds come on top of them.
-STARTUP_TRIALS = 10
-CANDIDATES = 128  # of which the sampler takes the most promising
-STRIDE = 7919  # between the seeds of two trials
-
 
 @contextmanager
 def opened_study(
@@ -41,8 +39,9 @@ def opened_study(
 ) -> Iterator[optuna.Study]:  # fmt: skip
     """The study called `name`, made when it is not there yet; its connections are closed at the end.
 
-    storage: any database's URL that Optuna knows. identity: what is searched (model, data, space); in JSON.
-    Raises InputError when the database cannot be used, or holds under this name a search for something else.
+    storage: any database's URL that Optuna knows. identity: what is searched (model, data, spaces); in JSON.
+    Raises InputError when the database cannot be used, or holds under this name a search for something else, and
+    EdgevitError when it fails in the middle of the work: what was written until then stays.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what is worth saying is in the trials' records
     with _translated(storage):
@@ -52,42 +51,44 @@ def opened_study(
     try:
         with _translated(storage):
             study = _load(name, database)
-            _require_same(study, dict(identity), storage, name)
+            _require_same(study, _plain(identity), storage, name)
         yield study
+    except Exception as error:
+        failure = _database_failure(error)
+        if failure is None:
+            raise
+        raise EdgevitError(
+            f"{shown(storage)}: the search's database failed: {_reason(failure)}. What it held until then is kept. "
+            "See to the disk or the server, and give the same command again to go on."
+        ) from None
     finally:
-        database.remove_session()
-        database.engine.dispose()
+        _close(database)
+
+
+def stored_spaces(storage: str, name: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a study of the same identity searches in, by model; None where there is no such study.
+
+    identity: without the spaces. They follow from all the rest, at the price of exporting each model. Raises as
+    opened_study.
+    """
+    with _translated(storage):
+        database = _connect(storage, HEARTBEAT_SECONDS, GRACE_SECONDS)
+        try:
+            known = database.get_study_user_attrs(database.get_study_id_from_name(name)).get(IDENTITY, {})
+        except KeyError:
+            return None
+        finally:
+            _close(database)
+    rest = {key: value for key, value in known.items() if key != SPACES}
+    spaces: dict[str, Any] | None = known.get(SPACES)
+    return spaces if rest == _plain(identity) else None
 
 
 def require_reachable(storage: str) -> None:
     """Raises InputError when the database cannot be used. A file that is not there yet is made."""
     with _translated(storage):
         database = _connect(storage, HEARTBEAT_SECONDS, GRACE_SECONDS)
-    database.remove_session()
-    database.engine.dispose()
-
-
-def sampler_for(seed: int, trials: int) -> optuna.samplers.BaseSampler:
-    """The sampler of the next trial. It depends on how many there are, so that a resumed search goes on, and does not
-    repeat its own first random numbers.
-
-    Chosen by the area that 60 trials' fronts dominate on the arithmetic bench of the tests, as a share of the best
-    possible one: this 0.96, NSGA-II 0.93 with 10 and 0.90 with 20 a generation, independent TPE 0.94, random trials
-    0.92, and 200 of those 0.95.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=seed + STRIDE * trials,
-            n_startup_trials=STARTUP_TRIALS,
-            n_ei_candidates=CANDIDATES,
-            multivariate=True,
-            constant_liar=True,
-        )
-
-
-def random_sampler(seed: int, trials: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.RandomSampler(seed=seed + STRIDE * trials)
+    _close(database)
 
 
 def shown(storage: str) -> str:
@@ -98,6 +99,19 @@ def shown(storage: str) -> str:
         return storage
 
 
+class _Storage(RDBStorage):
+    """Optuna's own, whose heartbeats do not end in a thread's traceback: the next write says what is wrong."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with contextlib.suppress(SQLAlchemyError, StorageInternalError):
+            super().record_heartbeat(trial_id)
+
+
+def _close(database: RDBStorage) -> None:
+    database.remove_session()
+    database.engine.dispose()
+
+
 def _connect(storage: str, heartbeat_s: int, grace_s: int) -> RDBStorage:
     is_sqlite = sqlalchemy.engine.make_url(storage).get_backend_name() == "sqlite"
     options = {"connect_args": {"timeout": SQLITE_TIMEOUT_SECONDS}} if is_sqlite else {}
@@ -105,7 +119,7 @@ def _connect(storage: str, heartbeat_s: int, grace_s: int) -> RDBStorage:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                return RDBStorage(storage, engine_kwargs=options, heartbeat_interval=heartbeat_s, grace_period=grace_s)
+                return _Storage(storage, engine_kwargs=options, heartbeat_interval=heartbeat_s, grace_period=grace_s)
         except (SQLAlchemyError, StorageInternalError) as error:
             if not left or not _made_by_another(error):
                 raise
@@ -157,11 +171,31 @@ def _require_same(study: optuna.Study, identity: dict[str, Any], storage: str, n
         )
 
 
+def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from the database."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(identity)))
+    return plain
+
+
 @contextmanager
 def _translated(storage: str) -> Iterator[None]:
     """A database's errors, as one line."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OptunaError, ImportError, RuntimeError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise InputError(f"--storage {shown(storage)}: cannot be used: {reason}.") from None
+        raise InputError(f"--storage {shown(storage)}: cannot be used: {_reason(error)}.") from None
+
+
+def _database_failure(error: BaseException | None) -> BaseException | None:
+    """The database's own error behind `error`; Optuna hides some behind its own, one even behind an assertion."""
+    found = None
+    while error is not None:
+        if isinstance(error, (SQLAlchemyError, sqlite3.Error, StorageInternalError)):
+            found = error
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what the driver says."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")

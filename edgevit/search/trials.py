@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
@@ -17,6 +17,18 @@ Outcome = Literal["complete", "partial", "failed", "skipped", "duplicate"]
 RUN: tuple[Outcome, ...] = ("complete", "partial", "failed")
 
 
+class Variant(NamedTuple):
+    """What one trial tries: a policy, of one of several models; `model` is '' where the search has only one."""
+
+    model: str
+    policy: Policy
+
+    @property
+    def key(self) -> str:
+        """Equal for variants that say the same."""
+        return f"{self.model}:{canonical(self.policy)}" if self.model else canonical(self.policy)
+
+
 class Prediction(Record):
     """relative_error: root mean square of the model's own leave-one-out errors; 0.1 is a factor of about 1.1."""
 
@@ -25,13 +37,15 @@ class Prediction(Record):
 
 
 class Trial(Record):
-    """One policy and what became of it. `artifact`: hash of its file. drop: against fp32 on the same pictures.
+    """One variant and what became of it. `artifact`: hash of its file. drop: against fp32 on the same pictures, of
+    several models the most accurate one's.
 
     `reason`: why it failed, was stopped or skipped, or which trial it repeats.
     """
 
     number: NonNegativeInt
     outcome: Outcome
+    model: str = ""
     policy: Policy
     artifact: str = ""
     cost: PositiveFloat | None = None
@@ -39,6 +53,10 @@ class Trial(Record):
     predicted: Prediction | None = None
     reason: str = ""
     seconds: NonNegativeFloat = 0.0
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(self.model, self.policy)
 
     @property
     def figures(self) -> tuple[float, float]:
@@ -57,8 +75,9 @@ class TuneResult(Record):
     """tune.json. `front`: numbers of the trials that no other one beats, fastest first; `--pick 1` is the first.
 
     unit: of every cost in here. fp32: the trial of the reference, where it was measured. chosen, bundle: None when
-    nothing meets the budget. The trials' drops are on the held-out pictures that the search saw; fp32_test, chosen_test
-    and test_drop on those it never did.
+    nothing meets the budget. The trials' drops are on the held-out pictures that the search saw; `confirmed`, by a
+    trial's number, on others that were only asked about the choice; fp32_test, chosen_test and test_drop on those that
+    decided nothing.
     """
 
     schema_version: SchemaVersion = SCHEMA_VERSION
@@ -73,6 +92,7 @@ class TuneResult(Record):
     trials: tuple[Trial, ...]
     front: tuple[int, ...]
     fp32: int | None = None
+    confirmed: dict[int, AccuracyDrop] = {}
     chosen: int | None = None
     fp32_test: Accuracy | None = None
     chosen_test: Accuracy | None = None

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from edgevit.recipe import Budget
 from edgevit.results import Accuracy, AccuracyDrop
-from edgevit.search.describe import describe
+from edgevit.search.describe import in_words
 from edgevit.search.front import cost_words
-from edgevit.search.trials import Outcome, Trial
+from edgevit.search.trials import Outcome, Trial, Variant
 from edgevit.units import format_percent, format_points
 
 OUTCOMES: dict[Outcome, str] = {
@@ -38,6 +38,12 @@ def search_sentences(trials: Sequence[Trial]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def reference_sentences(reference: Variant) -> tuple[str, ...]:
+    """Which model's fp32 drops are counted from, where there are several."""
+    words = f"Speed and drops are counted from fp32 of {reference.model}, the most accurate of the models."
+    return (words,) if reference.model else ()
+
+
 def chosen_sentences(
     point: Trial, fp32: Trial | None, test: Accuracy, drop: AccuracyDrop, budget: Budget, unit: str
 ) -> tuple[str, ...]:
@@ -50,10 +56,10 @@ def chosen_sentences(
     against = ""
     if fp32 and fp32.cost and fp32.number != point.number:
         ratio = fp32.cost / latency
-        against = f" against {cost_words(fp32.cost, unit)} for fp32 ({ratio:.2f}×)"
+        against = f" against {cost_words(fp32.cost, unit)} for fp32 ({ratio:.2f}× as fast)"
     searched = f"{_drop_words(point.drop)} on the {point.drop.n:,} held-out pictures"
     sentences = [
-        f"Chosen: {describe(point.policy)}. It takes {cost_words(latency, unit)}{against}, {searched}.",
+        f"Chosen: {in_words(point.variant)}. It takes {cost_words(latency, unit)}{against}, {searched}.",
         f"On {test.n:,} pictures that no trial saw, top-1 is {format_percent(test.top1, test.ci95)}: "
         f"{_drop_words(drop)}.",
     ]

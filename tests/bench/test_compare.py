@@ -46,20 +46,26 @@ def test_a_faster_report_is_said_to_be_faster_by_how_much() -> None:
     (difference,) = found.differences
     assert difference.is_real
     assert difference.ratio == pytest.approx(2.0)
-    assert difference.sentence.startswith("B is 2.000 times as fast as A (95 % interval ")
+    assert difference.sentence.startswith("B is 2.00× as fast as A (95 % interval ")
     assert found.notes == (NOT_INTERLEAVED,)
 
 
 def test_a_slower_report_is_told_from_the_faster_ones_side() -> None:
     (difference,) = compare({"A": report(10.0), "B": report(20.0)}).differences
     assert difference.ratio == pytest.approx(0.5)
-    assert difference.sentence.startswith("A is 2.000 times as fast as B (95 % interval ")
+    assert difference.sentence.startswith("A is 2.00× as fast as B (95 % interval ")
+
+
+def test_a_small_difference_that_is_real_does_not_read_as_none() -> None:
+    sides = {"A": report(10.0, samples_ms=[10.0] * 110), "B": report(10.0, samples_ms=[9.97] * 110)}
+    (difference,) = compare(sides).differences
+    assert difference.sentence.startswith("B is 1.003× as fast as A (95 % interval ")
 
 
 def test_equal_reports_do_not_differ_beyond_chance() -> None:
     (difference,) = compare({"A": report(10.0), "B": report(10.0)}).differences
     assert difference.is_real is False
-    assert difference.sentence.startswith("A and B do not differ in latency beyond chance (1.000 times, 95 % interval")
+    assert difference.sentence.startswith("A and B do not differ in latency beyond chance (B is 1.000× as fast, 95 %")
 
 
 def test_each_other_report_is_compared_with_the_first() -> None:

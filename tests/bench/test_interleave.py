@@ -132,7 +132,7 @@ def test_progress_is_told_the_number_of_rounds() -> None:
 
 
 def python(script: str, deadline_s: float = 60.0) -> ProcessWorker:
-    return ProcessWorker(artifact("x"), deadline_s, command=[sys.executable, "-c", script])
+    return ProcessWorker([sys.executable, "-c", script], deadline_s)
 
 
 def test_a_process_that_dies_is_told_with_its_signal_and_last_words() -> None:

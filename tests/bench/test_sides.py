@@ -8,9 +8,10 @@ import pytest
 
 from edgevit.artifact import Manifest
 from edgevit.bench import sides
+from edgevit.bench.compare import Comparison, Difference
 from edgevit.bench.interleave import ArtifactRun, Interleaved
 from edgevit.bench.local import bench_bundle
-from edgevit.bench.sides import measured_differences, read_sides
+from edgevit.bench.sides import compare_sides, read_sides
 from edgevit.board.sensors import describe_machine
 from edgevit.errors import BadFileError, InputError
 from edgevit.results import BenchReport
@@ -28,6 +29,10 @@ NOISY = ((3.0, 3.0), (5.0, 5.0), (4.0, 4.0))
 
 def device(arch: str = HERE, threads: int = 3) -> dict[str, Any]:
     return {"name": "local", "arch": arch, "threads": threads, "measured_on": None}
+
+
+def latencies(comparison: Comparison) -> list[Difference]:
+    return [each for each in comparison.differences if each.what == "latency"]
 
 
 @pytest.fixture
@@ -101,12 +106,10 @@ def test_bundles_for_this_architecture_take_turns_with_the_first_ones_threads(
     session = {"session.intra_op.allow_spinning": "0"}
     runtime = {"name": "onnxruntime", "version": "1", "entry": "model.onnx", "session": session}
     a, b = make_bundle("a", device=device(threads=3)), make_bundle("b", device=device(threads=2), runtime=runtime)
-    (found,) = measured_differences(read_sides((a, b)), None)
+    (found,) = latencies(compare_sides(read_sides((a, b)), None))
     assert (found.what, found.first, found.other) == ("latency", str(a), str(b))
     assert (found.ratio, found.ci95, found.is_real) == (2.0, (2.0, 2.0), True)
-    assert found.sentence == (
-        f"{b} is 2.00 times as fast as {a} (95 % interval 2.00 to 2.00, taking turns here, 3 threads)."
-    )
+    assert found.sentence == (f"{b} is 2.00× as fast as {a} (95 % interval 2.00–2.00, taking turns here, 3 threads).")
     run = asked[0][str(b)]
     assert (run.path, run.runtime, run.threads, run.input_shape) == (b / "model.onnx", "onnxruntime", 3, (1, 3, 8, 8))
     assert run.config == session
@@ -116,7 +119,7 @@ def test_threads_that_are_given_hold_for_all(
     make_bundle: MakeBundle, make_timed: Callable[[Timings], list[Mapping[str, ArtifactRun]]]
 ) -> None:
     asked = make_timed({"a": STEADY, "b": STEADY})
-    measured_differences(read_sides((make_bundle("a", device=device()), make_bundle("b", device=device()))), 1)
+    compare_sides(read_sides((make_bundle("a", device=device()), make_bundle("b", device=device()))), 1)
     assert {run.threads for run in asked[0].values()} == {1}
 
 
@@ -125,10 +128,11 @@ def test_a_difference_within_the_noise_is_not_real(
 ) -> None:
     make_timed({"a": STEADY, "b": NOISY, "c": TWICE_AS_FAST})
     bundles = [make_bundle(name, device=device()) for name in "abc"]
-    noisy, fast = measured_differences(read_sides(tuple(bundles)), None)
+    noisy, fast = latencies(compare_sides(read_sides(tuple(bundles)), None))
     assert (noisy.is_real, fast.is_real) == (False, True)
     assert noisy.sentence.startswith(
-        f"{bundles[0]} and {bundles[1]} do not differ in latency beyond chance (95 % interval 0.80 to 1.33"
+        f"{bundles[0]} and {bundles[1]} do not differ in latency beyond chance ("
+        f"{bundles[1]} is 1.000× as fast, 95 % interval 0.800–1.333, taking turns here, 3 threads)."
     )
 
 
@@ -137,10 +141,34 @@ def test_a_bundle_that_cannot_be_measured_is_told(
 ) -> None:
     make_timed({"a": STEADY, "b": "It crashed.", "c": TWICE_AS_FAST})
     bundles = [make_bundle(name, device=device()) for name in "abc"]
-    broken, sound = measured_differences(read_sides(tuple(bundles)), None)
+    comparison = compare_sides(read_sides(tuple(bundles)), None)
+    broken, sound = latencies(comparison)
     assert broken.is_real is None
     assert broken.sentence == f"{bundles[0]} and {bundles[1]} could not be measured: It crashed."
     assert sound.is_real
+    assert [row.p50_ms for row in comparison.rows] == [4.0, None, 2.0]
+
+
+def test_a_slower_bundle_is_told_from_the_faster_ones_side(
+    make_bundle: MakeBundle, make_timed: Callable[[Timings], list[Mapping[str, ArtifactRun]]]
+) -> None:
+    make_timed({"a": TWICE_AS_FAST, "b": STEADY})
+    a, b = (make_bundle(name, device=device(threads=1)) for name in "ab")
+    (found,) = latencies(compare_sides(read_sides((a, b)), None))
+    assert (found.ratio, found.is_real) == (0.5, True)
+    assert found.sentence == (f"{a} is 2.00× as fast as {b} (95 % interval 2.00–2.00, taking turns here, 1 thread).")
+
+
+def test_bundles_that_took_turns_stand_in_the_table_with_their_latencies(
+    make_bundle: MakeBundle, make_timed: Callable[[Timings], list[Mapping[str, ArtifactRun]]]
+) -> None:
+    make_timed({"a": STEADY, "b": ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0))})
+    a, b = (make_bundle(name, device=device(threads=3)) for name in "ab")
+    first, second = compare_sides(read_sides((a, b)), 2).rows
+    assert (first.p50_ms, first.runs, first.threads) == (4.0, 6, 2)
+    assert (second.p50_ms, second.p90_ms, second.p99_ms) == (3.5, 5.5, None)
+    assert second.machine is not None
+    assert second.machine.startswith(describe_machine()["cpu"])
 
 
 def test_without_two_bundles_for_here_nothing_is_measured(
@@ -149,6 +177,10 @@ def test_without_two_bundles_for_here_nothing_is_measured(
     asked = make_timed({})
     a, foreign = make_bundle("a", device=device()), make_bundle("b", device=device(ELSEWHERE))
     write_json(tmp_path / "report.json", bench_bundle(a, min_seconds=0.0, min_runs=8))
-    for items in ((a,), (a, foreign), (a, tmp_path / "report.json")):
-        assert measured_differences(read_sides(items), None) == ()
+    for items in ((a, foreign), (a, tmp_path / "report.json")):
+        comparison = compare_sides(read_sides(items), None)
+        assert [each.is_real for each in comparison.differences] == [None]
+        assert comparison.rows[0].p50_ms is None
+    with pytest.raises(InputError, match=r"^There is nothing to compare\."):
+        compare_sides(read_sides((a,)), None)
     assert asked == []

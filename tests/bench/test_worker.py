@@ -44,8 +44,8 @@ class FakeSession:
 def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
     fake = FakeSession()
 
-    def opening(path: str, runtime: str, threads: int, config: dict[str, str]) -> FakeSession:
-        assert (path, runtime, threads, config) == ("m.onnx", "onnxruntime", 2, {"a": "b"})
+    def opening(path: Path, runtime: str, threads: int, config: dict[str, str]) -> FakeSession:
+        assert (path, runtime, threads, config) == (Path("m.onnx"), "onnxruntime", 2, {"a": "b"})
         fake.now += 0.5
         return fake
 
@@ -56,7 +56,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
 def served(session: FakeSession, requests: list[str]) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = []
     serve(
-        "m.onnx", "onnxruntime", 2, config={"a": "b"}, shape=[1, 3, 4, 4],
+        Path("m.onnx"), "onnxruntime", 2, config={"a": "b"}, shape=[1, 3, 4, 4],
         requests=requests, write=answers.append, clock=session.clock,
     )  # fmt: skip
     return answers

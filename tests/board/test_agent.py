@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_bench_on_a_throttled_board_ends_with_6(
     monkeypatch.setattr(agent, "read_sensors", throttled)
     assert main(["bench", "--bundle", str(make_bundle()), "--min-seconds", "0"]) == 6
     captured = capsys.readouterr()
-    assert "The CPU was throttled during the run (throttled)." in one_line(captured.err)
+    assert "The CPU was throttled during the run (throttled): let it cool down" in one_line(captured.err)
     assert captured.out.startswith("tiny, fp32, onnxruntime ")
 
 
@@ -250,3 +251,22 @@ def test_a_reader_that_goes_away_is_no_traceback(
     assert main(["selfcheck"]) == 1
     assert len(moved) == 1
     assert capfd.readouterr().err == ""
+
+
+def test_bench_tells_its_progress_where_the_environment_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    arguments = Namespace(min_runs=64, min_seconds=3.0)
+    monkeypatch.delenv("EDGEVIT_PROGRESS", raising=False)
+    assert agent._progress_teller(arguments) is None
+    monkeypatch.setenv("EDGEVIT_PROGRESS", "1")
+    tell = agent._progress_teller(arguments)
+    assert tell is not None
+    tell(32, 3.0)
+    tell(640, 1.5)
+    tell(640, 30.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "progress: 50 100 % (32 runs)",
+        "progress: 50 100 % (640 runs)",
+        "progress: 100 100 % (640 runs)",
+    ]

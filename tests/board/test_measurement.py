@@ -37,9 +37,13 @@ def report(
     load: float = 0.1,
     device: str | None = None,
     threads: int = 4,
+    governor: str | None = None,
+    foreign: float | None = None,
+    energy: dict[str, Any] | None = None,
 ) -> BenchReport:
     reading = {
-        "governor": None, "clock_mhz": None, "temperature_c": None, "throttled": throttled, "throttle_flags": [],
+        "governor": governor, "clock_mhz": None, "clock_range_mhz": [600.0, 2400.0], "temperature_c": None,
+        "throttled": throttled, "throttle_flags": [],
         "load_1min": load, "power_w": None,
     }  # fmt: skip
     document = bench_report(
@@ -53,6 +57,8 @@ def report(
         device=device,
         load_ms=100.0,
         first_inference_ms=60.0,
+        others_share=foreign,
+        energy=energy,
     )
     return BenchReport.model_validate_json(json.dumps({"schema_version": 1, **document}))
 
@@ -73,11 +79,39 @@ def test_fewer_than_64_runs_are_invalid() -> None:
 @pytest.mark.usefixtures("machine")
 def test_a_run_that_throttled_is_invalid() -> None:
     assert report(throttled=True).invalid_reasons == (
-        "The CPU was throttled before the run (no reason given).",
-        "The CPU was throttled after the run (no reason given).",
+        "The CPU was throttled before the run (no reason given): let it cool down, add a heat sink or a fan, and "
+        "measure again.",
+        "The CPU was throttled after the run (no reason given): let it cool down, add a heat sink or a fan, and "
+        "measure again.",
     )
     found = report(counted=(1, 2))
     assert not found.is_valid
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_governor_that_scales_others_load_and_drift_are_invalid() -> None:
+    drifting = (50.0,) * 30 + (60.0,) * 34
+    found = report(samples_ms=drifting, governor="ondemand", foreign=0.2)
+    assert not found.is_valid
+    assert [reason.split(" ")[:3] for reason in found.invalid_reasons] == [
+        ["The", "governor", "ondemand"], ["Other", "programs", "had"], ["The", "last", "third"],
+    ]  # fmt: skip
+    assert (found.foreign_share, found.drift) == (0.2, pytest.approx(0.2))
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_run_of_less_than_a_second_is_not_judged_by_load_or_drift() -> None:
+    found = report(samples_ms=(5.0,) * 30 + (9.0,) * 34, foreign=0.9)
+    assert (found.is_valid, found.foreign_share, found.drift) == (True, None, None)
+
+
+@pytest.mark.usefixtures("machine")
+def test_energy_is_told_with_its_sensor_or_why_it_is_not_available() -> None:
+    energy = {"mj_per_inference": 91.25, "power_w": 3.4, "sensor": "VDD_IN", "readings": 9, "missing": ""}
+    found = report(energy=energy)
+    assert "energy 91.2 mJ per inference at 3.40 W (VDD_IN)" in describe_bench(found.model_dump()).splitlines()
+    none = {"mj_per_inference": None, "power_w": None, "sensor": "", "readings": 0, "missing": "no sensor"}
+    assert "energy not available: no sensor" in describe_bench(report(energy=none).model_dump()).splitlines()
 
 
 def test_a_machine_of_another_architecture_is_never_shown_as_the_board(machine: dict[str, Any]) -> None:
@@ -126,6 +160,7 @@ def test_people_read_the_figures_with_what_they_belong_to() -> None:
         "on rpi5: Cortex-A76, aarch64\n"
         "p50 50.00 ms, p90 50.00 ms, p99 needs 662 runs, mean 50.00 ms, MAD 0.00 ms, 64 runs\n"
         "load 100 ms, first inference 60.0 ms, peak memory 123 MiB\n"
+        "energy not available\n"
         "Note: This machine has no sensor for throttling."
     )
     assert "p99 50.00 ms" in describe_bench(report(samples_ms=(50.0,) * 662, threads=1).model_dump())

@@ -130,3 +130,11 @@ def test_garbage_collector_is_on_again_after_a_run_that_fails(clock: FakeClock) 
     with pytest.raises(RuntimeError):
         measure(run, clock)
     assert gc.isenabled()
+
+
+def test_progress_is_told_once_a_second_between_runs(clock: FakeClock) -> None:
+    told: list[tuple[int, float]] = []
+    measured = measure(clock.passing(0.25), clock, on_progress=lambda runs, seconds: told.append((runs, seconds)))
+    assert told[:3] == [(4, 1.0), (8, 2.0), (12, 3.0)]
+    assert len(measured["samples_ms"]) == 64
+    assert told[-1] == (60, 15.0)  # the last second ends with the last run, and that is no progress any more

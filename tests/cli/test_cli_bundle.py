@@ -7,6 +7,9 @@ import shutil
 
 import pytest
 
+from edgevit.bench.interleave import Interleaved
+from edgevit.board.sensors import describe_machine
+
 CAT = "pictures/cats/0.png"
 DOG = "pictures/dogs/0.png"
 
@@ -88,6 +91,22 @@ def test_bundles_are_compared_side_by_side(command, in_workplace, tmp_path):
     text = command("compare", "bundle", tmp_path / "other").out
     for difference in document["differences"]:
         assert f"• {difference['sentence']}" in text
+
+
+def test_bundles_for_this_machine_are_measured_and_their_p50_is_in_the_table(command, make_bundle, monkeypatch):
+    here = {"name": "local", "arch": describe_machine()["arch"], "threads": 1, "measured_on": None}
+    a, b = (make_bundle(name, device=here) for name in ("a", "b"))
+    timings = {str(a): Interleaved(blocks=((4.0,) * 4,) * 3), str(b): Interleaved(blocks=((2.5,) * 4,) * 3)}
+    monkeypatch.setattr("edgevit.bench.sides.measure_interleaved", lambda runs: timings)
+    told = command("compare", a, b)
+    assert told.code == 0, told.err
+    cells = [[cell.strip() for cell in line.split("│")] for line in told.out.splitlines() if line.startswith("│")]
+    assert [(row[1], row[7], row[8]) for row in cells] == [
+        (str(a), "4.00 ms", "4.00 ms"), (str(b), "2.50 ms", "2.50 ms"),
+    ]  # fmt: skip
+    assert f"{b} is 1.60× as fast as {a} (95 % interval 1.60–1.60, taking turns here, 1 thread)." in told.out
+    rows = command("compare", a, b, "--json").document["rows"]
+    assert [row["p50_ms"] for row in rows] == [4.0, 2.5]
 
 
 @pytest.mark.parametrize("target", ["checkpoint", "checkpoint/model.safetensors", "bundle", "bundle/model.onnx"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -10,8 +11,11 @@ import sys
 
 import pytest
 
+from edgevit import assemble
 from edgevit.bench.interleave import measure_interleaved
 from edgevit.bundle import load_bundle
+from edgevit.recipe import ParityThresholds
+from edgevit.results import AccuracyDrop
 
 
 def test_a_bundle_for_another_board_checks_itself(command, in_workplace, tmp_path):
@@ -23,8 +27,9 @@ def test_a_bundle_for_another_board_checks_itself(command, in_workplace, tmp_pat
     document = ended.document
     assert document["kind"] == "export"
     assert document["bundle"] == str(tmp_path / "out")
-    assert [candidate["precision"] for candidate in document["candidates"]] == ["fp32", "int8-static"]
-    assert [candidate["latency_ms"] for candidate in document["candidates"]] == [None, None]
+    names = [candidate["name"] for candidate in document["candidates"]]
+    assert names == ["fp32", "int8-static", "int8-static-attention"]
+    assert {candidate["latency_ms"] for candidate in document["candidates"]} == {None}
     manifest = load_bundle(tmp_path / "out").manifest
     assert document["manifest"] == json.loads(manifest.model_dump_json())
     assert manifest.precision == "int8-static"
@@ -80,7 +85,7 @@ def test_a_torchscript_bundle_predicts(command, in_workplace, tmp_path):
 def test_a_file_that_is_too_large_for_the_budget_ends_with_3(refused):
     line = refused(3, "export onnx/model.onnx --device rpi5 --precision fp32 --max-size-mib 0.000001 -o out")
     assert line.startswith("No artifact is within the budget. The nearest is fp32: it is ")
-    assert line.endswith(" MiB large and may be 0.00 MiB. Raise --max-size-mib, or take another model.")
+    assert line.endswith(" MiB large and may be 0.000 MiB. Raise --max-size-mib, or take another model.")
 
 
 def test_a_model_that_is_too_slow_for_the_budget_ends_with_3(refused, monkeypatch):
@@ -88,6 +93,56 @@ def test_a_model_that_is_too_slow_for_the_budget_ends_with_3(refused, monkeypatc
     line = refused(3, "export onnx/model.onnx --precision fp32 --max-latency-ms 0.000001 -o out")
     assert line.startswith("No artifact is within the budget. The nearest is fp32: ")
     assert line.endswith("Raise --max-latency-ms, or take another model.")
+
+
+@pytest.fixture
+def unlucky(monkeypatch):
+    """On the test pictures, what is shipped loses 2.5 points, whatever the validation pictures said."""
+    measured = assemble.score
+
+    def score(artifacts, shop, pictures):
+        drop = AccuracyDrop(n=50, points=2.5, ci95=(0.5, 4.5), p_value=0.1)
+        scores = measured(artifacts, shop, pictures)
+        return {name: dataclasses.replace(each, drop=drop if each.drop else None) for name, each in scores.items()}
+
+    monkeypatch.setattr(assemble, "score", score)
+    lenient = functools.partial(ParityThresholds, int8_cosine=0.01, int8_top1_agreement=0.0)
+    monkeypatch.setattr("edgevit.recipe.ParityThresholds", lenient)  # one epoch makes no model that is sure of itself
+
+
+OVER = (
+    "Error: The budget is not met: on 50 test pictures that had no part in the choice, int8-dynamic loses 2.50 points "
+    "and may lose 2.00. {bundle} is written all the same. Raise {limit}, or ship fp32."
+)
+
+
+def test_a_drop_on_the_test_pictures_beyond_the_budget_ends_with_3_and_a_bundle(
+    command, in_workplace, tmp_path, unlucky
+):
+    words = ("export", "checkpoint", "--device", "rpi5", "--precision", "int8-dynamic", "--data", "digits")
+    words += ("--eval-limit", "50", "--max-drop", "2")
+    ended = command(*words, "-o", tmp_path / "out")
+    assert ended.code == 3
+    assert ended.err.splitlines()[-1] == OVER.format(bundle=tmp_path / "out", limit="--max-drop")
+    assert f"Bundle: {tmp_path / 'out'}" in ended.out
+    assert "Next:" not in ended.out
+    assert load_bundle(tmp_path / "out").manifest.verdict.within_budget is False
+    machine = command(*words, "-o", tmp_path / "other", "--json")
+    assert (machine.code, machine.document["kind"]) == (3, "export")
+    allowed = command(*words[:-1], "2.5", "-o", tmp_path / "allowed")
+    assert allowed.code == 0, allowed.err
+
+
+def test_a_run_over_its_budget_on_the_test_pictures_ends_with_3_and_a_page(command, workplace, tmp_path, unlucky):
+    recipe = (workplace / "tiny.yaml").read_text()
+    recipe = recipe.replace("precision: fp32", "precision: int8-dynamic").replace("max_drop: null", "max_drop: 2.0")
+    (tmp_path / "mine.yaml").write_text(f"{recipe}parity: {{int8_cosine: 0.01, int8_top1_agreement: 0.0}}\n")
+    ended = command("run", tmp_path / "mine.yaml", "-o", tmp_path / "out", "--json")
+    assert ended.code == 3
+    assert (ended.document["kind"], ended.document["verdict"]["within_budget"]) == ("run", False)
+    limit = "budget.max_drop in the recipe"
+    assert ended.err.splitlines()[-1] == OVER.format(bundle=tmp_path / "out" / "bundle", limit=limit)
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_a_device_without_the_runtime_ends_with_5(refused):
@@ -103,7 +158,7 @@ def test_failed_parity_ends_with_4_and_the_training_is_kept(command, workplace, 
     assert failed.err.splitlines()[0].startswith("epoch 1: ")
     assert failed.document["kind"] == "error"
     assert failed.document["message"].startswith(
-        "No artifact can be shipped: int8-static: its parity failed (fp32 -> int8-static: cosine 0.9"
+        "No artifact can be shipped: int8-static: its parity failed (fp32 -> int8-static: cosine "
     )
     assert "first diverging layer: " in failed.document["message"]
     (work,) = tmp_path.glob(".*")

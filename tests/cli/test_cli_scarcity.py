@@ -72,29 +72,25 @@ def test_one_missing_package_is_noticed_before_the_work(refused, monkeypatch, pa
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    _mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk))
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    yield from _mounted(tmp_path / "disk", "size=64k")
 
 
 @pytest.fixture
 def read_only_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk that nobody may write to, root included."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    _mount("-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(disk))
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    yield from _mounted(tmp_path / "disk", "ro,size=64k")
 
 
-def _mount(*words: str) -> None:
+def _mounted(disk: Path, options: str) -> Iterator[Path]:
     if os.name != "posix" or os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
-    ended = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
     if ended.returncode:
         pytest.skip(f"no small disk can be mounted here: {ended.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 WRITING = [

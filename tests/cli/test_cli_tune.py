@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import edgevit.cli
 from edgevit.artifact import BundleAccuracy
 from edgevit.board.preprocess import Preprocess
 from edgevit.policy import Policy
+from edgevit.recipe import DataSpec
 from edgevit.results import Verdict
 from edgevit.subject import Subject
 
@@ -32,6 +33,8 @@ class Bench(ArithmeticBench):
 
     def tested(self, policy: Policy) -> np.ndarray:
         return np.arange(200) / 2 < FP32_TOP1 - exact_drop(policy)
+
+    def keep(self, policies: Sequence[Policy]) -> None: ...
 
     def write_bundle(self, policy: Policy, target: Path, verdict: Verdict, accuracy: BundleAccuracy) -> None:
         target.mkdir()
@@ -48,13 +51,19 @@ def tune(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: Callable[...,
         yield Bench(pictures=400), SPACE.model_copy(update={"tokens": None})
 
     bench.opened_workbench = opened_workbench  # type: ignore[attr-defined]
+    bench.Stopwatch = lambda threads: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "edgevit.workbench", bench)
     preprocess = Preprocess(
         height=32, width=32, channels=1, resize=32, crop_mode="center", interpolation="bilinear", mean=(0.5,),
         std=(0.5,), color="L",
     )  # fmt: skip
-    subject = Subject("vit", "checkpoint", preprocess, TEN)
-    monkeypatch.setattr("edgevit.subject.open_subject", lambda *arguments, **options: subject)
+
+    def open_subject(target: str, *arguments: Any, **options: Any) -> Subject:
+        fraction = 0.2 if "other-split" in target else 0.1
+        split = DataSpec(source="digits", val_fraction=fraction) if "split" in target else None
+        return Subject(f"vit{len(target) % 2}", "checkpoint", preprocess, TEN, trained_on=split)
+
+    monkeypatch.setattr("edgevit.subject.open_subject", open_subject)
     monkeypatch.chdir(tmp_path)
     return lambda *words: command(*TUNE, "-o", "out", *words)
 
@@ -111,3 +120,35 @@ def test_a_budget_that_nothing_meets_is_exit_3_with_the_nearest_point(tune):
     ended = tune("--trials", "4", "--max-latency-ms", "0.01")
     assert ended.code == 3
     assert "no point meets --max-latency-ms 0.01. Nearest: " in ended.err
+
+
+def test_several_models_are_one_search_and_each_point_says_its_model(tune):
+    ended = tune("even.pth", "--trials", "12")
+    assert ended.code == 0, ended.err
+    assert "vit1: " in ended.out
+    document = json.loads(tune("even.pth", "--trials", "12", "--json").out)
+    assert document["model"] == "vit1, vit0"
+    assert {trial["model"] for trial in document["trials"]} == {"vit1", "vit0"}
+
+
+def test_two_checkpoints_of_the_same_model_are_told_apart_by_their_paths(tune):
+    document = json.loads(tune("odd.pth", "--trials", "4", "--json").out)
+    assert {trial["model"] for trial in document["trials"]} == {"vit1 (model.safetensors)", "vit1 (odd.pth)"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("model.safetensors", "model.safetensors: is named twice. Name each model once."),
+        (
+            "b --weights x.pt",
+            "--weights belongs to one model. Of several, name each checkpoint as a TARGET of its own.",
+        ),
+        ("split other-split", "vit1 (other-split) was trained on another split of digits than vit1 (split): "),
+    ],
+)
+def test_models_that_cannot_share_a_search_are_one_line(tune, words, message):
+    ended = tune(*words.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"Error: {message}")
+    assert len(ended.err.splitlines()) == 1

@@ -53,9 +53,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., Ended
         patch.setattr(workbench, "TURNS_SECONDS", 0.01)
         patch.setattr(workbench, "TURNS_RUNS", 4)
 
-        def tune(*words: object) -> Ended:
+        def tune(*words: object, targets: tuple[Path, ...] = (checkpoint,), out: str = "out") -> Ended:
             fixed = ("--data", "digits", "--eval-limit", 40, "--search-pictures", 20, "--trials", TRIALS)
-            return command("tune", checkpoint, "-o", root / "out", "--threads", 1, *fixed, *words)
+            return command("tune", *targets, "-o", root / out, "--threads", 1, *fixed, *words)
 
         yield Tuned(root / "out", tune("--max-drop", 100), tune)
 
@@ -103,6 +103,18 @@ def test_the_bundle_is_the_chosen_point_and_checks_itself(tuned: Tuned) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+def test_a_finished_search_exports_builds_and_judges_nothing_again(
+    tuned: Tuned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tuned.result
+    monkeypatch.setattr(build.Builder, "exported", None)
+    monkeypatch.setattr(workbench.BuildingWorkbench, "_is_correct", None)
+    ended = tuned.tune("--max-drop", 100)
+    assert ended.code == 0, ended.err
+    assert tuned.result.model_copy(update={"written": before.written}) == before
+    assert ended.out == tuned.ended.out
+
+
 def test_the_last_point_of_the_front_can_be_picked_without_another_trial(tuned: Tuned) -> None:
     before = tuned.result
     ended = tuned.tune("--max-drop", 100, "--pick", len(before.front), "--json")
@@ -122,3 +134,17 @@ def test_a_budget_that_nothing_meets_is_exit_3_and_leaves_the_front_without_a_bu
     assert ended.document["kind"] == "error"
     assert (tuned.result.chosen, tuned.result.bundle) == (None, None)
     assert tuned.result.front
+
+
+def test_two_checkpoints_are_one_search_and_the_chosen_ones_bundle_is_its_own(tuned: Tuned) -> None:
+    root = tuned.out.parent
+    targets = tuple(save_tiny_vit(root / name) for name in ("one", "other"))
+    ended = tuned.tune("--max-drop", 100, "--trials", 4, "--json", targets=targets, out="both")
+    assert ended.code == 0, ended.err
+    result = TuneResult.model_validate(ended.document)
+    names = [f"vit_tiny_patch16_224 ({target})" for target in targets]
+    assert result.model == ", ".join(names)
+    assert {trial.model for trial in result.trials} == set(names)
+    assert [trial.reason for trial in result.trials if trial.outcome == "failed"] == []
+    assert result.bundle is not None
+    assert load_bundle(Path(result.bundle)).manifest.policy == result.trial(result.chosen or 0).policy

@@ -17,7 +17,7 @@ from edgevit.cost.armgraph import graph_on_arm
 from edgevit.cost.cores import CoreCosts, KernelCosts, Method, WholeGraph, costs_for
 from edgevit.device import QuantizationPreset
 from edgevit.errors import EdgevitError
-from edgevit.quantize.calibration import activation_ranges
+from edgevit.quantize.calibration import observe_activations, ranges_by
 from edgevit.quantize.dynamic import quantize_dynamic
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.static import quantize_static
@@ -59,13 +59,20 @@ def test_the_total_is_the_sum_of_the_kernels_and_of_what_is_outside_them() -> No
     relu = 3 * (5 * 16) + 10
     assert found.by_operator == {"MatMul": product / 1e6, "Relu": relu / 1e6}
     assert found.total == pytest.approx((product + relu + 50000) / 1e6)
-    assert found.not_calibrated == ()
+    assert found.not_calibrated == {}
 
 
 def test_an_unknown_operator_counts_by_its_elements_and_is_named() -> None:
     found = estimate(graph_on_arm(matmul_relu("Softplus")), CORE)
     assert found.by_operator["Softplus"] == pytest.approx((7 * 80 + 1) / 1e6)
-    assert found.not_calibrated == ("Softplus f32",)
+    assert found.not_calibrated == {"Softplus f32": 1}
+
+
+def test_the_estimate_of_a_file_names_what_it_only_guesses(tmp_path: Path) -> None:
+    for activation in ("Softplus", "Relu"):
+        onnx.save(matmul_relu(activation), tmp_path / f"{activation}.onnx")
+    assert cost_of(tmp_path / "Softplus.onnx", CORE).not_calibrated == {"Softplus f32": 1}
+    assert cost_of(tmp_path / "Relu.onnx", CORE).not_calibrated == {}
 
 
 def test_the_dearest_operator_comes_first() -> None:
@@ -133,4 +140,6 @@ def test_candidates_rank_as_an_emulated_core_counts_them(tmp_path: Path) -> None
 def quantized(model: onnx.ModelProto, shape: tuple[int, ...], preset: QuantizationPreset) -> onnx.ModelProto:
     found = quantizable_nodes(model)
     nodes = (*found.linear, *found.conv, *found.silu)
-    return quantize_static(model, nodes, activation_ranges(model, [random_pixels(shape)], nodes), preset)
+    return quantize_static(
+        model, nodes, ranges_by("minmax", observe_activations(model, [random_pixels(shape)], nodes)), preset
+    )

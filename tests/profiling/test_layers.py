@@ -12,7 +12,7 @@ from tiny_models import mobilevit_graph, vit_graph
 
 from edgevit.export.onnx import MODULES_KEY
 from edgevit.profiling.layers import kind_of, layer_of, module_rows, modules_of_nodes
-from edgevit.quantize.calibration import activation_ranges
+from edgevit.quantize.calibration import observe_activations, ranges_by
 from edgevit.quantize.dynamic import quantize_dynamic
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.static import quantize_static
@@ -140,7 +140,7 @@ def test_each_node_of_a_static_int8_mobilevit_finds_its_module(tmp_path: Path) -
     nodes = quantizable_nodes(graph)
     chosen = (*nodes.linear, *nodes.conv, *nodes.silu)
     pixels = [np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32)]
-    bundled = quantize_static(graph, chosen, activation_ranges(graph, pixels, chosen, "minmax"), PRESET)
+    bundled = quantize_static(graph, chosen, ranges_by("minmax", observe_activations(graph, pixels, chosen)), PRESET)
     executed = executed_graph(bundled, tmp_path)
     modules = modules_of_nodes(bundled, executed)
     assert {node.name for node in executed.graph.node} == modules.keys()

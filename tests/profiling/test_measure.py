@@ -11,7 +11,7 @@ import pytest
 from profiles import PRESET, kernel, model_run
 from tiny_models import VIT_SHAPE, vit_graph
 
-from edgevit.bundle import Bundle, load_bundle
+from edgevit.bundle import load_bundle
 from edgevit.errors import InputError, MeasurementError
 from edgevit.profiling import measure
 from edgevit.profiling.gemm import KINDS, SIDES
@@ -91,11 +91,12 @@ def test_a_model_that_cannot_be_loaded_is_bad_input(
 class FakeWorker:
     """Runs its 'a' (40 µs) without a process, one second a run."""
 
-    def __init__(self, bundle: Bundle, arguments: Sequence[str], fault: str = "") -> None:
+    def __init__(self, words: Sequence[str], fault: str = "") -> None:
         self.fault, self.is_killed = fault, False
-        self._folder = Path(arguments[arguments.index("--folder") + 1])
+        self.options = dict(zip(words[::2], words[1::2], strict=True))
+        self._folder = Path(self.options["--folder"])
         self._runs, self._request = 0, -1
-        shutil.copy(bundle.entry, self._folder / "executed.onnx")
+        shutil.copy(self.options["--path"], self._folder / "executed.onnx")
 
     def ask(self, runs: int) -> None:
         self._request = runs
@@ -103,12 +104,14 @@ class FakeWorker:
     def receive(self) -> dict[str, Any]:
         if self._request < 0:
             executed = str(self._folder / "executed.onnx")
-            return {"typical_ms": 1000.0, "warmup_runs": 3, "version": "9.9", "executed": executed}
+            ready = {"typical_ms": 1000.0, "warmup_runs": 3, "is_steady": False, "version": "9.9"}
+            return {**ready, "executed": executed}
         if self.fault:
             raise MeasurementError(self.fault)
         if self._request > 0:
             self._runs += self._request
-            return {"plain_ms": [1000.0] * self._request, "profiled_ms": [1100.0] * self._request}
+            times = {"plain_ms": [1000.0] * self._request, "profiled_ms": [1100.0] * self._request}
+            return {**times, "passed_s": 10.0, "waited_s": 2.5}
         path = self._folder / "trace.json"
         events = [
             event for i in range(self._runs) for event in (model_run(100 * i, 50), kernel("a", "Add", 100 * i, 40))
@@ -124,8 +127,8 @@ class FakeWorker:
 def test_a_slow_model_is_run_sixteen_times_in_turns_of_four(make_bundle: MakeBundle) -> None:
     workers: list[FakeWorker] = []
 
-    def start(bundle: Bundle, arguments: Sequence[str]) -> FakeWorker:
-        workers.append(FakeWorker(bundle, arguments))
+    def start(words: Sequence[str]) -> FakeWorker:
+        workers.append(FakeWorker(words))
         return workers[-1]
 
     rounds: list[int] = []
@@ -134,15 +137,34 @@ def test_a_slow_model_is_run_sixteen_times_in_turns_of_four(make_bundle: MakeBun
     assert (profile.runs, profile.threads, profile.warmup_runs, profile.runtime_version) == (16, 3, 3, "9.9")
     assert (profile.wall_ms, profile.profiled_ms, profile.kernels_ms) == (1000.0, 1100.0, 0.04)
     assert profile.outside_ms == 0.01
+    assert (workers[0].options["--threads"], workers[0].options["--shape"]) == ("3", "[1, 3, 8, 8]")
     assert workers[0].is_killed
+
+
+def test_what_disturbed_the_measurement_is_noted(make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = {"before": [], "after": ["throttled-occurred"]}
+
+    def look(at: str, kind: str) -> dict[str, Any]:
+        return {"at": at, "load_1min": 1e6, "throttled": False, "throttle_flags": flags[at]}
+
+    counts = iter((3, 5))
+    monkeypatch.setattr(measure, "read_sensors", look)
+    monkeypatch.setattr(measure, "read_throttle_count", lambda: next(counts))
+    (profile,) = profile_bundles([load_bundle(make_bundle())], start=FakeWorker)
+    told = " ".join(profile.notes)
+    assert "The CPU throttled between two looks at it (throttled-occurred): " in told
+    assert "The CPU throttled 2 times during the run (the machine's counter): " in told
+    assert "had not come to rest after 3 warm-up runs" in told
+    assert "The load was 1000000.0 on " in told
+    assert "For 25 % of the time other work had the core" in told
 
 
 def test_a_process_that_fails_is_named_by_its_bundle_and_all_are_ended(make_bundle: MakeBundle) -> None:
     root = make_bundle()
     workers: list[FakeWorker] = []
 
-    def start(bundle: Bundle, arguments: Sequence[str]) -> FakeWorker:
-        workers.append(FakeWorker(bundle, arguments, "It gave no answer within 120 s."))
+    def start(words: Sequence[str]) -> FakeWorker:
+        workers.append(FakeWorker(words, "It gave no answer within 120 s."))
         return workers[-1]
 
     with pytest.raises(MeasurementError, match=rf"^{root}: could not be profiled. It gave no answer within 120 s.$"):

@@ -13,6 +13,7 @@ import pytest
 from tiny_figures import SIDE
 
 from edgevit.errors import InputError
+from edgevit.profiling import worker
 from edgevit.profiling.document import TensorType
 from edgevit.profiling.trace import read_trace
 from edgevit.profiling.worker import main, serve
@@ -45,12 +46,35 @@ def test_each_turn_runs_without_and_with_the_profiler_and_its_first_runs_do_not_
     make_onnx: MakeOnnx, tmp_path: Path
 ) -> None:
     ready, first, second, last = served(make_onnx(), tmp_path, ["3\n", "2\n", "0\n", "9\n"])
-    assert ready["typical_ms"] == 1000.0
-    assert first == {"plain_ms": [1000.0] * 3, "profiled_ms": [1000.0] * 3}
-    assert second == {"plain_ms": [1000.0] * 2, "profiled_ms": [1000.0] * 2}
+    assert (ready["typical_ms"], ready["is_steady"]) == (1000.0, False)  # its warm-up ended after 10 s
+    for answer, runs in ((first, 3), (second, 2)):
+        assert (answer["plain_ms"], answer["profiled_ms"]) == ([1000.0] * runs, [1000.0] * runs)
     assert last["is_counted"] == [*[False] * 5, False, True, True, True, False, True, True]
     trace = read_trace(json.loads(Path(last["trace"]).read_text()), last["is_counted"])
     assert [node.op_type for node in trace.nodes] == ["GlobalAveragePool", "Flatten", "Gemm"]
+
+
+def test_each_turn_tells_for_how_much_of_it_other_work_had_the_core(
+    make_onnx: MakeOnnx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter((5.0, 7.5, 7.5, 8.0))
+    monkeypatch.setattr(worker, "waited_s", lambda: next(looks))
+    _, first, second, _ = served(make_onnx(), tmp_path, ["3\n", "2\n", "0\n"])
+    # a look before and after each of 2 x 3 runs and of the turn, a second between any two
+    assert (first["waited_s"], first["passed_s"]) == (2.5, 2 * 2 * 3 + 1)
+    assert (second["waited_s"], second["passed_s"]) == (0.5, 2 * 2 * 2 + 1)
+
+
+def test_waiting_for_a_core_is_the_second_figure_of_the_scheduler(tmp_path: Path) -> None:
+    (tmp_path / "schedstat").write_text("9850476 2500000000 4\n")
+    assert worker.waited_s(tmp_path / "schedstat") == 2.5
+
+
+@pytest.mark.parametrize("text", ["", "9850476", "no figures here", None])
+def test_a_kernel_that_does_not_count_it_knows_of_no_waiting(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "schedstat").write_text(text)
+    assert worker.waited_s(tmp_path / "schedstat") == 0.0
 
 
 def test_the_graph_that_is_executed_is_left_in_the_folder(make_onnx: MakeOnnx, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from edgevit.board.sensors import describe_machine
 from edgevit.bundle import load_bundle
 from edgevit.profiling.document import Profile
 from edgevit.profiling.gemm import KINDS, SIDES
-from edgevit.profiling.summary import Measured, compare_profiles, profile_of
+from edgevit.profiling.summary import MachineState, Measured, compare_profiles, profile_of
 
 MakeBundle = Callable[..., Path]
 HERE = describe_machine()
+CALM = {"at": "before", "load_1min": 0.0, "throttled": None, "throttle_flags": []}
 TARGET = {"name": "board", "arch": HERE["arch"], "threads": 1, "measured_on": None}
 
 
@@ -28,7 +29,8 @@ def profile(root: Path, kernels: dict[str, tuple[str, int]], **changes: Any) -> 
     fields: dict[str, Any] = {
         "threads": 1, "version": "9.9", "warmup_runs": 4, "plain_ms": 1.0, "profiled_ms": 1.05, "events": events,
         "is_counted": (True,), "gemm_ms": {f"{kind}-{side}": 0.001 for kind in KINDS for side in SIDES},
-        "executed": onnx.load(str(root / "model.onnx")),
+        "executed": onnx.load(str(root / "model.onnx")), "is_steady": True, "waited_share": 0.0,
+        "machine": MachineState([CALM], (None, None)),
     }  # fmt: skip
     return profile_of(load_bundle(root), Measured(**{**fields, **changes}))
 
@@ -58,6 +60,41 @@ def test_a_peak_below_what_an_operator_reaches_was_disturbed(make_bundle: MakeBu
     slow = {f"{kind}-{side}": 1e6 for kind in KINDS for side in SIDES}
     found = profile(make_bundle(device=TARGET), {"a": ("MatMul", 1), "b": ("Add", 900)}, gemm_ms=slow)
     assert "An operator is faster than the peak" in found.notes[-1]
+
+
+def test_a_core_that_other_work_had_meanwhile_was_disturbed(make_bundle: MakeBundle) -> None:
+    root, kernels = make_bundle(device=TARGET), {"a": ("Add", 900)}
+    assert profile(root, kernels, waited_share=0.354).notes[-1] == (
+        "For 35 % of the time other work had the core that the model was to run on: these times are too long. "
+        "Measure again on a machine at rest."
+    )
+    assert len(profile(root, kernels, waited_share=0.1).notes) == 2
+
+
+def test_a_machine_that_is_busy_before_the_run_is_told(make_bundle: MakeBundle) -> None:
+    root, half = make_bundle(device=TARGET), HERE["cores"] / 2
+
+    def notes(load: float | None) -> tuple[str, ...]:
+        state = MachineState([{**CALM, "load_1min": load}], (None, None))
+        return profile(root, {"a": ("Add", 900)}, machine=state).notes
+
+    assert notes(half + 0.3)[-1] == (
+        f"The load was {half + 0.3:.1f} on {HERE['cores']} cores before the run: other work may have slowed it."
+    )
+    assert len(notes(half)) == len(notes(None)) == 2
+
+
+def test_throttling_and_a_warm_up_without_rest_are_told(make_bundle: MakeBundle) -> None:
+    hot = {**CALM, "at": "after", "throttled": True, "throttle_flags": ["under-voltage"]}
+    state = MachineState([CALM, hot], (4, 5))
+    found = profile(make_bundle(device=TARGET), {"a": ("Add", 900)}, machine=state, is_steady=False)
+    assert found.notes[2:] == (
+        "The CPU was throttled after the run (under-voltage): use the board's own power supply and a short cable "
+        "(Pi 5: 27 W, Pi 4: 15 W).",
+        "The CPU throttled 1 times during the run (the machine's counter): let it cool down, add a heat sink or a fan, "
+        "and measure again.",
+        "The latency had not come to rest after 4 warm-up runs.",
+    )
 
 
 def test_hidden_quantization_is_told(make_bundle: MakeBundle) -> None:

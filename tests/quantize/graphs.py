@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import TensorsData
 
 from edgevit.device import QuantizationPreset
+from edgevit.quantize.calibration import observe_activations, ranges_by
+from edgevit.recipe import Calibrator
 
 Integer = Literal["uint8", "int8"]
 
@@ -27,6 +30,16 @@ def preset(
         precision="auto", activation=activation, weight=weight, per_channel=per_channel, reduce_range=reduce_range,
         symmetric=symmetric, why="A test.",
     )  # fmt: skip
+
+
+def activation_ranges(
+    model: onnx.ModelProto,
+    batches: Iterable[NDArray[np.float32]],
+    nodes: Sequence[str],
+    calibrator: Calibrator = "minmax",
+    on_picture: Callable[[int], None] = lambda done: None,
+) -> TensorsData:
+    return ranges_by(calibrator, observe_activations(model, batches, nodes, on_picture))
 
 
 def model_of(

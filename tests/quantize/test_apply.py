@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from graphs import linear_model, makers_of, preset
+from graphs import activation_ranges, linear_model, makers_of, model_of, preset
 from numpy.typing import NDArray
+from onnx import helper
 from onnxruntime.quantization import TensorsData
 from tiny_models import (
     MOBILEVIT_SHAPE,
@@ -22,9 +24,18 @@ from tiny_models import (
 )
 
 from edgevit.policy import Policy
-from edgevit.quantize.apply import FOLD_WEIGHTS, Assignment, Calibration, QuantizedGraph, assign, count_int8, quantize
-from edgevit.quantize.calibration import activation_ranges
+from edgevit.quantize.apply import (
+    FOLD_WEIGHTS,
+    KEEP_FLOAT_WEIGHTS,
+    Assignment,
+    Calibration,
+    QuantizedGraph,
+    assign,
+    count_int8,
+    quantize,
+)
 from edgevit.quantize.nodes import QuantizableNodes, quantizable_nodes
+from edgevit.rewrite.linear_conv import convolve_rows
 from edgevit.rewrite.uint8_input import take_uint8_pixels
 
 DYNAMIC, STATIC, WEIGHTS = "int8-dynamic", "int8-static", "int8-weights"
@@ -48,9 +59,7 @@ def calibration(shape: tuple[int, ...], kind: type[np.generic] = np.float32) -> 
         return [random_pixels(shape, seed) for seed in range(8)]
 
     def ranges(model: onnx.ModelProto) -> TensorsData:
-        found = quantizable_nodes(model)
-        nodes = (*found.linear, *found.conv, *found.silu, *found.attention, *found.residual, *found.passing)
-        return activation_ranges(model, batches(), nodes)
+        return activation_ranges(model, batches(), quantizable_nodes(model).all)
 
     return Calibration(batches, ranges)
 
@@ -114,6 +123,15 @@ def test_stored_weights_compute_in_float_and_do_not_count() -> None:
 def test_kinds_that_the_model_lacks_are_not_counted() -> None:
     nodes = QuantizableNodes(linear=("head",), conv=(), silu=(), attention=(), residual=(), passing=(), conv_kinds={})
     assert count_int8(nodes, Assignment((), (), ("head",), ())) == {"linear layers": (1, 1)}
+
+
+def test_a_linear_layer_that_a_rewrite_made_a_convolution_still_counts_as_one() -> None:
+    graph = convolve_rows(vit_graph())
+    assert "Conv" in op_types(graph)
+    found = quantized(graph, VIT_SHAPE, linear=STATIC, conv=STATIC)
+    assert {kind: VIT_INT8[kind] for kind in ("linear layers", "convolutions")} == {
+        kind: found.int8[kind][1] for kind in ("linear layers", "convolutions")
+    }
 
 
 def test_fp32_is_the_graph_itself_and_asks_for_no_picture() -> None:
@@ -208,8 +226,9 @@ def test_sums_become_float_directly_for_attention_and_for_openvino_only() -> Non
     [
         ({"conv": WEIGHTS}, FOLD_WEIGHTS),
         ({"conv": WEIGHTS, "linear": DYNAMIC}, FOLD_WEIGHTS),
-        ({"conv": WEIGHTS, "linear": STATIC}, {}),
-        ({"conv": WEIGHTS, "attention": STATIC}, {}),
+        ({"conv": WEIGHTS, "linear": STATIC}, KEEP_FLOAT_WEIGHTS),
+        ({"conv": WEIGHTS, "attention": STATIC}, KEEP_FLOAT_WEIGHTS),
+        ({"linear": STATIC, "runtime": "openvino"}, {}),
         ({"linear": DYNAMIC}, {}),
     ],
 )
@@ -225,3 +244,36 @@ def test_the_given_graph_is_as_it_was() -> None:
     quantized(graph, MOBILEVIT_SHAPE, linear=STATIC, conv=STATIC, smooth_alpha=0.5, equalize=True, correct_bias=True)
     assert graph.SerializeToString(deterministic=True) == before
     assert "QuantizeLinear" not in op_types(graph)
+
+
+def test_a_convolution_that_is_to_stay_in_float_does_between_others_in_int8() -> None:
+    """One channel's weights are 32 times as large: with one scale for all of them the others would be coarse."""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=(8, 8, 1, 1)).astype(np.float32) for name in ("first", "last")}
+    weights["depth"] = rng.normal(size=(8, 1, 3, 3)).astype(np.float32)
+    weights["depth"][0] *= 32
+    weights["first"][0] /= 32
+    nodes = [
+        helper.make_node("Conv", ["input", "first"], ["x"], name="first"),
+        helper.make_node("Conv", ["x", "depth"], ["y"], name="depth", group=8, pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["y", "last"], ["logits"], name="last"),
+    ]
+    shape = (1, 8, 8, 8)
+    found = quantized(model_of(nodes, weights, shape), shape, conv=STATIC, conv_kinds=("pointwise",))
+    pixels = random_pixels(shape, 0)
+
+    def run(session: dict[str, str], level: onnxruntime.GraphOptimizationLevel) -> NDArray[np.float32]:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = level
+        for key, value in session.items():
+            options.add_session_config_entry(key, value)
+        runner = onnxruntime.InferenceSession(found.graph.SerializeToString(), options)
+        logits: NDArray[np.float32] = runner.run(None, {"input": pixels})[0]
+        return logits
+
+    levels = onnxruntime.GraphOptimizationLevel
+    as_written = run({}, levels.ORT_DISABLE_ALL)
+    step = float(np.ptp(as_written)) / 255
+    assert found.session == KEEP_FLOAT_WEIGHTS
+    assert np.abs(run(found.session, levels.ORT_ENABLE_ALL) - as_written).max() <= 1.5 * step
+    assert np.abs(run({}, levels.ORT_ENABLE_ALL) - as_written).max() > 3 * step

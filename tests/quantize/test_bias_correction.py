@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from graphs import constants_of, linear_model, model_of, preset
+from graphs import activation_ranges, constants_of, linear_model, model_of, preset
 from numpy.typing import NDArray
 from onnx import helper
 from tiny_models import (
@@ -21,7 +21,6 @@ from tiny_models import (
 
 from edgevit.errors import InputError
 from edgevit.quantize.bias_correction import correct_biases
-from edgevit.quantize.calibration import activation_ranges
 from edgevit.quantize.dynamic import quantize_dynamic
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.static import quantize_static

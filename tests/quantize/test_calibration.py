@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import linear_model, model_of
+from graphs import activation_ranges, linear_model, model_of
 from numpy.typing import NDArray
 from onnx import helper
 
 from edgevit.bench.process import child_environment
 from edgevit.errors import EdgevitError, InputError
-from edgevit.quantize.calibration import SMALLEST_SCALE, activation_ranges, representable
+from edgevit.quantize.calibration import SMALLEST_SCALE, representable
+from edgevit.recipe import Calibrator
 
-METHODS = ("minmax", "moving-average", "percentile", "entropy", "mse")
+METHODS: tuple[Calibrator, ...] = ("minmax", "moving-average", "percentile", "entropy", "mse")
 PIXELS = 10_000
 DOUBLING = np.array([[2.0, 0.0], [0.0, -2.0]], np.float32)
 
@@ -26,8 +27,8 @@ PEAKS = """
 import resource, sys
 import numpy as np
 sys.path.insert(0, sys.argv[2])
+from graphs import activation_ranges
 from test_calibration import wide_model
-from edgevit.quantize.calibration import activation_ranges
 
 for count in (64, 64, 1024):
     rng = np.random.default_rng(0)
@@ -91,15 +92,15 @@ def uniform_with_one_outlier() -> Iterator[NDArray[np.float32]]:
         ("mse", 6.16),
     ],
 )
-def test_what_becomes_of_one_outlier_among_200000_values(method: str, expected: float) -> None:
-    ranges = activation_ranges(identity_model(), uniform_with_one_outlier(), ["linear"], method)  # type: ignore[arg-type]
+def test_what_becomes_of_one_outlier_among_200000_values(method: Calibrator, expected: float) -> None:
+    ranges = activation_ranges(identity_model(), uniform_with_one_outlier(), ["linear"], method)
     low, high = range_of(ranges, "same")
     assert low == pytest.approx(-1.0, rel=0.05)
     assert high == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_pictures_are_asked_for_one_at_a_time_and_never_ahead(method: str) -> None:
+def test_pictures_are_asked_for_one_at_a_time_and_never_ahead(method: Calibrator) -> None:
     handed, told = [], []
 
     def batches() -> Iterator[NDArray[np.float32]]:
@@ -111,12 +112,12 @@ def test_pictures_are_asked_for_one_at_a_time_and_never_ahead(method: str) -> No
         told.append(done)
         assert len(handed) == done
 
-    activation_ranges(linear_model(DOUBLING), batches(), ["linear"], method, on_picture)  # type: ignore[arg-type]
+    activation_ranges(linear_model(DOUBLING), batches(), ["linear"], method, on_picture)
     assert told == list(range(1, 11))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_peak_memory_does_not_grow_with_the_number_of_pictures(method: str, tmp_path: Path) -> None:
+def test_peak_memory_does_not_grow_with_the_number_of_pictures(method: Calibrator, tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", PEAKS, method, str(Path(__file__).parent)],
         env=child_environment(), cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300,
@@ -129,8 +130,8 @@ def test_peak_memory_does_not_grow_with_the_number_of_pictures(method: str, tmp_
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_is_printed_on_stdout(method: str, capfd: pytest.CaptureFixture[str]) -> None:
-    activation_ranges(linear_model(DOUBLING), pictures((1.0, -1.0), (0.5, 2.0)), ["linear"], method)  # type: ignore[arg-type]
+def test_nothing_is_printed_on_stdout(method: Calibrator, capfd: pytest.CaptureFixture[str]) -> None:
+    activation_ranges(linear_model(DOUBLING), pictures((1.0, -1.0), (0.5, 2.0)), ["linear"], method)
     assert capfd.readouterr().out == ""
 
 
@@ -149,24 +150,24 @@ def test_what_onnx_runtime_refuses_is_told_in_one_line() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_an_activation_that_is_not_finite_is_named(method: str, value: float) -> None:
+def test_an_activation_that_is_not_finite_is_named(method: Calibrator, value: float) -> None:
     seen = pictures((1.0, 2.0), (1.0, value))
     with pytest.raises(EdgevitError, match=r"^Tensor '(flat|logits)' holds NaN or infinity on calibration picture 2:"):
-        activation_ranges(linear_model(DOUBLING), seen, ["linear"], method)  # type: ignore[arg-type]
+        activation_ranges(linear_model(DOUBLING), seen, ["linear"], method)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_constant_and_all_zero_activations_have_a_range_that_holds_them_and_zero(method: str) -> None:
-    ranges = activation_ranges(linear_model(DOUBLING), pictures((3.0, 3.0), (3.0, 3.0)), ["linear"], method)  # type: ignore[arg-type]
+def test_constant_and_all_zero_activations_have_a_range_that_holds_them_and_zero(method: Calibrator) -> None:
+    ranges = activation_ranges(linear_model(DOUBLING), pictures((3.0, 3.0), (3.0, 3.0)), ["linear"], method)
     low, high = range_of(ranges, "flat")
     assert (low, high) == (0.0, pytest.approx(3.0, rel=1e-3))
-    zeros = activation_ranges(linear_model(DOUBLING), pictures((0.0, 0.0)), ["linear"], method)  # type: ignore[arg-type]
+    zeros = activation_ranges(linear_model(DOUBLING), pictures((0.0, 0.0)), ["linear"], method)
     assert range_of(zeros, "flat") == (0.0, 255.0)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_picture_is_enough(method: str) -> None:
-    ranges = activation_ranges(linear_model(DOUBLING), pictures((-1.0, 4.0)), ["linear"], method)  # type: ignore[arg-type]
+def test_one_picture_is_enough(method: Calibrator) -> None:
+    ranges = activation_ranges(linear_model(DOUBLING), pictures((-1.0, 4.0)), ["linear"], method)
     assert range_of(ranges, "flat") == pytest.approx((-1.0, 4.0), rel=1e-3)
 
 

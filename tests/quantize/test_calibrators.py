@@ -9,18 +9,19 @@ import pytest
 from numpy.typing import NDArray
 
 from edgevit.quantize import calibrators
-from edgevit.quantize.calibrators import OBSERVERS, entropy_range, mse_range, percentile_range
+from edgevit.quantize.calibrators import RANGES, Distribution, entropy_range, mse_range, percentile_range
 from edgevit.quantize.histogram import Histogram
+from edgevit.recipe import Calibrator
 
 Values = NDArray[np.float32]
 SEARCHED = (entropy_range, mse_range, percentile_range)
 
 
-def observed(method: str, *pictures: Sequence[float]) -> tuple[float, float]:
-    observer = OBSERVERS[method]()  # type: ignore[index]
+def observed(method: Calibrator, *pictures: Sequence[float]) -> tuple[float, float]:
+    distribution = Distribution()
     for picture in pictures:
-        observer.observe(np.array(picture, np.float32))
-    return observer.range()
+        distribution.observe(np.array(picture, np.float32))
+    return RANGES[method](distribution)
 
 
 def histogram_of(values: Values) -> Histogram:

@@ -5,14 +5,13 @@ import logging
 import numpy as np
 import onnx
 import pytest
-from graphs import constants_of, linear_model, model_of, preset
+from graphs import activation_ranges, constants_of, linear_model, model_of, preset
 from numpy.typing import NDArray
 from onnx import helper
 from tiny_models import VIT_SHAPE, is_sorted, mobilevit_graph, op_types, random_pixels, run_graph, vit_graph
 
 from edgevit.errors import EdgevitError
 from edgevit.quantize import dynamic
-from edgevit.quantize.calibration import activation_ranges
 from edgevit.quantize.dynamic import quantize_dynamic
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.static import quantize_static

@@ -7,12 +7,11 @@ import functools
 import numpy as np
 import onnx
 import pytest
-from graphs import constants_of, preset
+from graphs import activation_ranges, constants_of, preset
 from numpy.typing import NDArray
 from onnxruntime.quantization import TensorsData
 from tiny_models import DEIT_SHAPE, deit_graph, is_sorted, mobilevit_graph, op_types, run_graph
 
-from edgevit.quantize.calibration import activation_ranges
 from edgevit.quantize.dynamic import quantize_dynamic
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.pixels import skip_pixel_quantization, with_pixel_ranges

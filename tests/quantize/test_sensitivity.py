@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import pytest
-from graphs import model_of, preset
+from graphs import activation_ranges, model_of, preset
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from onnx import helper
 from tiny_models import VIT_SHAPE, random_pixels, run_graph, vit_graph
 
 from edgevit.errors import EdgevitError, InputError
-from edgevit.quantize.calibration import activation_ranges
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.sensitivity import activation_kurtosis, kept_in_float, layer_sqnr_db, outlier_layers
 from edgevit.quantize.static import quantize_static

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from graphs import constants_of, model_of, preset
+from graphs import activation_ranges, constants_of, model_of, preset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from outliers import accuracy, calibration_pictures, plant_outliers, trained_vit
 from tiny_models import VIT_SHAPE, deit_graph, op_types, random_pixels, run_graph, vit_graph
 
 from edgevit.errors import InputError
-from edgevit.quantize.calibration import activation_ranges
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.sensitivity import activation_kurtosis, kept_in_float, layer_sqnr_db, outlier_layers
 from edgevit.quantize.smoothquant import channel_maxima, smooth

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import onnx
 import pytest
-from graphs import Integer, constants_of, linear_model, makers_of, preset
+from graphs import Integer, activation_ranges, constants_of, linear_model, makers_of, preset
 from numpy.typing import NDArray
 from onnx import TensorProto
 from onnxruntime.quantization import TensorsData
@@ -22,7 +22,6 @@ from tiny_models import (
 
 from edgevit.device import QuantizationPreset
 from edgevit.errors import EdgevitError
-from edgevit.quantize.calibration import activation_ranges
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.static import quantize_static
 from edgevit.recipe import Calibrator

@@ -129,6 +129,14 @@ def test_estimated_instructions_are_words_and_no_latency() -> None:
     assert row.vs_fp32 == tables.Cell("not compared", is_figure=False)
 
 
+def test_what_an_estimate_only_guesses_stands_beside_it() -> None:
+    estimate = CostEstimate(
+        core="Cortex-A76", million_instructions=246.4, relative_error=0.088, not_calibrated={"GridSample f32": 2}
+    )
+    dynamic = unmeasured(example_candidates()[1]).model_copy(update={"estimate": estimate})
+    assert tables.estimate_words(dynamic).endswith("error up to 9 %; only guessed: 2 × GridSample f32")
+
+
 def test_fp32_says_what_its_rewrites_bought() -> None:
     bought = LatencyRatio(ratio=1.12, ci95=(1.1, 1.14))
     fp32, dynamic, *_ = example_candidates()

@@ -156,3 +156,35 @@ def test_more_than_one_picture_and_a_vit_are_left_alone() -> None:
     assert move_channels_as_vectors(model) is model
     vit = vit_graph()
     assert move_channels_as_vectors(vit) is vit
+
+
+def windows(sketch: Sketch, x: str, channels: int, rows: int, columns: int, side: int, is_cut: bool) -> str:
+    """(1, C, rows · side, columns · side) -> (rows · columns, C, side, side), or the way back."""
+    if is_cut:
+        x = sketch.op("Reshape", x, sketch.numbers(channels, rows, side, columns, side))
+        x = sketch.op("Transpose", x, perm=[1, 3, 0, 2, 4])
+        return sketch.op("Reshape", x, sketch.numbers(rows * columns, channels, side, side))
+    x = sketch.op("Reshape", x, sketch.numbers(rows, columns, channels, side, side))
+    x = sketch.op("Transpose", x, perm=[2, 0, 3, 1, 4])
+    return sketch.op("Reshape", x, sketch.numbers(1, channels, rows * side, columns * side))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    channels=st.integers(2, 5), rows=st.integers(1, 3), columns=st.integers(1, 3), side=st.integers(1, 4),
+    is_cut=st.booleans(),
+)  # fmt: skip
+def test_windows_of_any_size_keep_their_values(channels: int, rows: int, columns: int, side: int, is_cut: bool) -> None:
+    shape = (1, channels, rows * side, columns * side) if is_cut else (rows * columns, channels, side, side)
+    sketch = Sketch(shape)
+    y = windows(sketch, sketch.op("Tanh", "input"), channels, rows, columns, side, is_cut)
+    rewritten_same(move_channels_as_vectors, between_activations(sketch, y), 0.0)
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_a_picture_is_cut_into_windows_by_whole_vectors_of_channels(is_cut: bool) -> None:
+    sketch = Sketch((1, 6, 4, 6) if is_cut else (6, 6, 2, 2))
+    y = windows(sketch, sketch.op("Tanh", "input"), 6, 2, 3, 2, is_cut)
+    first, second, third = orders(rewritten_same(move_channels_as_vectors, between_activations(sketch, y), 0.0))
+    assert (first, third) == (TO_LAST, TO_FIRST)
+    assert second[-1] == len(second) - 1

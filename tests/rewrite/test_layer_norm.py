@@ -75,6 +75,35 @@ def test_a_norm_that_a_residual_add_reads_keeps_its_gain() -> None:
     assert fold_layer_norm_affine(model) is model
 
 
+def as_pixels(sketch: Sketch, x: str, order: list[int], channels: int = WIDTH) -> str:
+    """(1, 4, WIDTH) -> (1, channels, 2, ...)"""
+    x = sketch.op("Reshape", x, sketch.numbers(1, 2, 2, WIDTH))
+    return sketch.op("Conv", sketch.op("Transpose", x, perm=order), sketch.noise(3, channels, 1, 1))
+
+
+def test_gain_and_offset_go_into_a_convolution_that_reads_the_norm_as_pixels() -> None:
+    sketch = Sketch((1, 4, WIDTH))
+    normed = sketch.op("LayerNormalization", "input", sketch.noise(WIDTH), sketch.noise(WIDTH), axis=-1)
+    folded = rewritten_same(fold_layer_norm_affine, sketch.model(as_pixels(sketch, normed, [0, 3, 1, 2])))
+    norm = next(node for node in folded.graph.node if node.op_type == "LayerNormalization")
+    assert len(norm.input) == 2
+
+
+def test_a_convolution_that_mixes_the_norm_s_channels_up_keeps_its_gain() -> None:
+    sketch = Sketch((1, 4, WIDTH))
+    normed = sketch.op("LayerNormalization", "input", sketch.noise(WIDTH), sketch.noise(WIDTH), axis=-1)
+    model = sketch.model(as_pixels(sketch, normed, [0, 1, 3, 2], channels=2))
+    assert fold_layer_norm_affine(model) is model
+
+
+def test_a_convolution_that_pads_keeps_its_gain() -> None:
+    sketch = Sketch((1, 4, WIDTH))
+    normed = sketch.op("LayerNormalization", "input", sketch.noise(WIDTH), sketch.noise(WIDTH), axis=-1)
+    x = sketch.op("Transpose", sketch.op("Reshape", normed, sketch.numbers(1, 2, 2, WIDTH)), perm=[0, 3, 1, 2])
+    model = sketch.model(sketch.op("Conv", x, sketch.noise(3, WIDTH, 3, 3), pads=[1, 1, 1, 1]))
+    assert fold_layer_norm_affine(model) is model
+
+
 def test_real_graphs_keep_their_logits(family: str, family_graph: onnx.ModelProto) -> None:
     assert rewritten_same(fuse_layer_norm, family_graph) is family_graph  # the exporter writes the operator
     folded = rewritten_same(fold_layer_norm_affine, family_graph)

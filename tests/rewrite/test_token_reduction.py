@@ -16,7 +16,7 @@ from token_vits import SHAPE, exported, reduced_logits
 from edgevit.device import QuantizationPreset
 from edgevit.errors import InputError
 from edgevit.policy import TokenMethod, TokenReduction
-from edgevit.quantize.calibration import activation_ranges
+from edgevit.quantize.calibration import observe_activations, ranges_by
 from edgevit.quantize.dynamic import quantize_dynamic
 from edgevit.quantize.nodes import quantizable_nodes
 from edgevit.quantize.static import quantize_static
@@ -108,7 +108,7 @@ def test_static_int8_runs_on_it(method: TokenMethod) -> None:
     small = reduced(exported("vit"), method, 2, 3)
     found = quantizable_nodes(small)
     nodes = (*found.linear, *found.conv)
-    ranges = activation_ranges(small, [random_pixels(SHAPE, seed) for seed in range(8)], nodes)
+    ranges = ranges_by("minmax", observe_activations(small, [random_pixels(SHAPE, seed) for seed in range(8)], nodes))
     quantized = quantize_static(small, nodes, ranges, PRESET)
     pixels = random_pixels(SHAPE)
     assert cosine(run_graph(small, pixels), run_graph(quantized, pixels)) > 0.95

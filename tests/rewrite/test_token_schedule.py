@@ -5,39 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.errors import InputError
-from edgevit.rewrite.token_schedule import Shape, few_steps, schedule
+from edgevit.rewrite.token_schedule import schedule
 
 
-def test_a_constant_schedule_removes_as_many_in_each_block_but_the_last() -> None:
-    assert schedule(5, 100, 0.6) == (10, 10, 10, 10, 0)
+def test_each_step_leaves_the_same_share_and_later_blocks_remove_none() -> None:
+    # 256 to 16 in four steps: half of them each time; 81 to 16: two thirds.
+    assert schedule(8, 256, 1 / 16) == (128, 64, 32, 16, 0, 0, 0, 0)
+    assert schedule(6, 81, 16 / 81) == (27, 18, 12, 8, 0, 0)
 
 
 def test_a_start_leaves_the_blocks_before_it_alone() -> None:
-    assert schedule(5, 100, 0.6, start=2) == (0, 0, 20, 20, 0)
+    assert schedule(8, 256, 1 / 16, start=2) == (0, 0, 128, 64, 32, 16, 0, 0)
 
 
-def test_what_does_not_divide_evenly_differs_by_one() -> None:
-    assert schedule(4, 10, 0.6) == (1, 1, 2, 0)  # 4 in 3 blocks: 1.33, 2.67, 4 rounded down
-
-
-def test_an_early_schedule_falls_evenly() -> None:
-    assert schedule(5, 100, 0.5, shape="early") == (20, 15, 10, 5, 0)  # 50 by 4 : 3 : 2 : 1
-
-
-def test_few_steps_leave_the_same_share_each_and_then_remove_none() -> None:
-    # 256 to 16 in four steps: half of them each time.
-    assert schedule(8, 256, 1 / 16, shape="few") == (128, 64, 32, 16, 0, 0, 0, 0)
-    assert schedule(8, 256, 1 / 16, start=2, shape="few") == (0, 0, 128, 64, 32, 16, 0, 0)
-
-
-def test_few_steps_are_fewer_where_fewer_blocks_can() -> None:
-    assert schedule(3, 100, 0.25, shape="few") == (50, 25, 0)
-    assert schedule(2, 100, 0.25, shape="few") == (75, 0)
-
-
-def test_a_search_asks_for_few_steps() -> None:
-    assert few_steps(12, 196, 0.5, 4) == schedule(12, 196, 0.5, 4, "few")
-    assert few_steps(6, 81, 16 / 81, 0) == (27, 18, 12, 8, 0, 0)  # two thirds are left each time
+def test_steps_are_fewer_where_fewer_blocks_can() -> None:
+    assert schedule(3, 100, 0.25) == (50, 25, 0)
+    assert schedule(2, 100, 0.25) == (75, 0)
 
 
 def test_keeping_all_removes_none() -> None:
@@ -54,13 +37,10 @@ def test_two_tokens_are_left_at_least() -> None:
     tokens=st.integers(2, 400),
     ratio=st.floats(0.01, 1),
     start=st.integers(0, 22),
-    shape=st.sampled_from(["constant", "early", "few"]),
 )
-def test_what_is_left_is_the_share_that_was_asked_for(
-    blocks: int, tokens: int, ratio: float, start: int, shape: Shape
-) -> None:
+def test_what_is_left_is_the_share_that_was_asked_for(blocks: int, tokens: int, ratio: float, start: int) -> None:
     start = min(start, blocks - 2)
-    removed = schedule(blocks, tokens, ratio, start, shape)
+    removed = schedule(blocks, tokens, ratio, start)
     assert len(removed) == blocks
     assert min(removed) >= 0
     assert not any(removed[:start])

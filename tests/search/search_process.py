@@ -44,7 +44,8 @@ class SlowBench(ArithmeticBench):
 
 
 def search_with(bench: ArithmeticBench, trials: int, seed: int) -> Search:
-    return Search(bench, SMALL_SPACE, constant_schedule, Budget(max_drop=1.0), Limits(trials), Silence(), seed)
+    budget, limits = Budget(max_drop=1.0), Limits(trials)
+    return Search({"": bench}, {"": SMALL_SPACE}, constant_schedule, budget, limits, Silence(), seed=seed)
 
 
 if __name__ == "__main__":

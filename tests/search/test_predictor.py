@@ -6,8 +6,8 @@ import pytest
 
 from edgevit.policy import Policy
 from edgevit.results import AccuracyDrop
-from edgevit.search.predictor import is_hopeless, predict_cost
-from edgevit.search.trials import Prediction, Trial
+from edgevit.search.predictor import is_hopeless, predict_cost, predict_figures
+from edgevit.search.trials import Prediction, Trial, Variant
 
 FACTORS = {"fp32": 1.0, "int8-dynamic": 0.6, "int8-static": 0.5}
 
@@ -33,14 +33,14 @@ POLICIES = [
 def test_there_is_no_prediction_before_eight_measured_trials():
     known = [_trial(number, policy) for number, policy in enumerate(POLICIES[:7])]
     failed = Trial(number=9, outcome="failed", policy=Policy())
-    assert predict_cost(POLICIES[8], [*known, failed]) is None
-    assert predict_cost(POLICIES[8], [*known, _trial(7, POLICIES[7])]) is not None
+    assert predict_cost(Variant("", POLICIES[8]), [*known, failed]) is None
+    assert predict_cost(Variant("", POLICIES[8]), [*known, _trial(7, POLICIES[7])]) is not None
 
 
 def test_factors_are_learned_and_the_error_is_small_where_they_hold():
     unseen = POLICIES[10]
     known = [_trial(number, policy) for number, policy in enumerate(POLICIES) if policy != unseen]
-    prediction = predict_cost(unseen, known)
+    prediction = predict_cost(Variant("", unseen), known)
     assert prediction is not None
     assert prediction.cost == pytest.approx(_latency_ms(unseen), rel=0.05)
     assert prediction.relative_error < 0.05
@@ -51,7 +51,7 @@ def test_latencies_that_nothing_explains_have_an_error_of_their_own_spread():
     known = [
         _trial(number, POLICIES[0]).model_copy(update={"cost": 10.0 * factor}) for number, factor in enumerate(factors)
     ]
-    prediction = predict_cost(POLICIES[0], known)
+    prediction = predict_cost(Variant("", POLICIES[0]), known)
     assert prediction is not None
     spread = math.log(3) / 2
     assert prediction.cost == pytest.approx(10 * math.sqrt(3))
@@ -74,3 +74,36 @@ def test_only_what_costs_next_to_nothing_of_the_budget_makes_others_hopeless(max
     fast = _trial(0, POLICIES[0], points=0.5, low=-2.0).model_copy(update={"cost": 1.0})
     assert is_hopeless(Prediction(cost=100.0, relative_error=0.0), [fast], max_drop) is expected
     assert not is_hopeless(Prediction(cost=100.0, relative_error=0.0), [], max_drop)
+
+
+def test_figures_of_many_are_predicted_at_once_and_drops_add_up():
+    points = {"fp32": 0.0, "int8-dynamic": 0.5, "int8-static": 2.0}
+
+    def lost(policy: Policy) -> float:
+        return points[policy.linear] + (1.0 if "fast" in policy.rewrites else 0.0)
+
+    unseen = [POLICIES[10], POLICIES[16]]
+    known = [_trial(number, policy, lost(policy)) for number, policy in enumerate(POLICIES) if policy not in unseen]
+    found = predict_figures([Variant("", policy) for policy in unseen], known)
+    for policy, (cost, drop) in zip(unseen, found, strict=True):
+        assert cost == pytest.approx(_latency_ms(policy), rel=0.05)
+        assert drop == pytest.approx(lost(policy), abs=0.1)
+
+
+def test_a_models_factor_is_learned_beside_the_policies():
+    def trial(number: int, policy: Policy, model: str) -> Trial:
+        found = _trial(number, policy)
+        return found.model_copy(update={"model": model, "cost": _latency_ms(policy) * (3 if model == "large" else 1)})
+
+    unseen = POLICIES[10]
+    variants = [(policy, model) for policy in POLICIES for model in ("small", "large") if policy != unseen]
+    known = [trial(number, policy, model) for number, (policy, model) in enumerate(variants)]
+    (small, _), (large, _) = predict_figures([Variant("small", unseen), Variant("large", unseen)], known)
+    assert large / small == pytest.approx(3.0, rel=0.05)
+
+
+def test_figures_are_not_predicted_from_too_few_trials_nor_of_nothing():
+    known = [_trial(number, policy) for number, policy in enumerate(POLICIES[:8])]
+    assert predict_figures([Variant("", POLICIES[9])], known[:7]) == []
+    assert predict_figures([], known) == []
+    assert len(predict_figures([Variant("", POLICIES[9])], known)) == 1

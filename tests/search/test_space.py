@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import optuna
 import pytest
 from arithmetic_bench import SPACE, constant_schedule
 from pydantic import ValidationError
@@ -8,7 +7,7 @@ from pydantic import ValidationError
 from edgevit.policy import Policy, TokenReduction
 from edgevit.rewrite.token_schedule import schedule
 from edgevit.search.seeds import seeds
-from edgevit.search.space import SearchSpace, TokenSpace, dimensions, encoded, policy_of, suggest
+from edgevit.search.space import SearchSpace, TokenSpace, dimensions, policy_of
 from edgevit.search.trials import canonical
 
 
@@ -67,12 +66,15 @@ def test_torchscript_takes_nothing_but_the_image_size():
     assert policy_of(parameters, space, constant_schedule) == Policy(image_size=160, runtime="torchscript")
 
 
-def test_a_trial_with_encoded_parameters_suggests_their_policy():
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    study = optuna.create_study()
-    for parameters in seeds(SPACE, constant_schedule):
-        study.enqueue_trial(encoded(parameters, SPACE))
-        assert suggest(study.ask(), SPACE, constant_schedule) == policy_of(parameters, SPACE, constant_schedule)
+@pytest.mark.parametrize(("conv", "is_equalized"), [("fp32", False), ("int8-weights", False), ("int8-static", True)])
+def test_only_convolutions_with_quantized_activations_are_equalized(conv, is_equalized):
+    space = SearchSpace(image_sizes=(224,), conv=("fp32", "int8-weights", "int8-static"), equalize=(False, True))
+    assert policy_of({"conv": conv, "equalize": True}, space, constant_schedule).equalize is is_equalized
+
+
+def test_threads_are_the_policys_own():
+    space = SearchSpace(image_sizes=(224,), threads=(None, 2, 1))
+    assert [policy_of({"threads": count}, space, constant_schedule).threads for count in (None, 2, 1)] == [None, 2, 1]
 
 
 def test_the_schedule_of_the_rewrites_fits():
@@ -84,7 +86,7 @@ def test_the_schedule_of_the_rewrites_fits():
 
 
 def test_seeds_begin_with_each_precision_and_repeat_nothing():
-    found = [policy_of(seed, SPACE, constant_schedule) for seed in seeds(SPACE, constant_schedule)]
+    found = [seed.variant.policy for seed in seeds({"": SPACE}, constant_schedule)]
     assert [policy.precision for policy in found[:5]] == ["fp32", "int8-dynamic", "int8-static", "mixed", "mixed"]
     assert [policy.attention for policy in found[3:5]] == ["fp32", "int8-static"]
     assert [policy.image_size for policy in found].count(192) == 5
@@ -95,7 +97,7 @@ def test_seeds_begin_with_each_precision_and_repeat_nothing():
 
 def test_seeds_leave_out_what_the_space_does_not_have():
     space = SearchSpace(image_sizes=(224,), linear=("fp32", "int8-dynamic"))
-    found = [policy_of(seed, space, constant_schedule).precision for seed in seeds(space, constant_schedule)]
+    found = [seed.variant.policy.precision for seed in seeds({"": space}, constant_schedule)]
     assert found == ["fp32", "int8-dynamic"]
 
 
@@ -110,3 +112,15 @@ def test_the_order_of_rewrites_and_entries_is_no_difference():
     other = Policy(rewrites=("b", "a"), session={"y": "2", "x": "1"}, float_nodes=("m", "n"))
     assert canonical(one) == canonical(other)
     assert canonical(one) != canonical(Policy())
+
+
+def test_rewrites_for_static_int8_are_in_no_other_policy():
+    space = SPACE.model_copy(update={"int8_rewrites": {"onnxruntime": ("linear-conv",)}})
+    chosen = {"int8_rewrites": True}
+    assert policy_of(chosen, space, constant_schedule) == policy_of({}, space, constant_schedule)
+    static = policy_of({**chosen, "linear": "int8-static"}, space, constant_schedule)
+    assert static.rewrites == ("class-token", "linear-conv")
+    rewritten = [
+        seed.variant.policy for seed in seeds({"": space}, constant_schedule) if "int8_rewrites" in seed.parameters
+    ]
+    assert {policy.linear for policy in rewritten} == {"int8-static"}

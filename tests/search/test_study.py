@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -10,14 +11,16 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 from arithmetic_bench import ArithmeticBench
 from optuna.trial import TrialState
 from search_process import GRACE_S, HEARTBEAT_S, IDENTITY, NAME, search_with
 
 import edgevit
-from edgevit.errors import InputError
+from edgevit.errors import EdgevitError, InputError
+from edgevit.policy import Policy
 from edgevit.search.records import lost_trials, read_trials
-from edgevit.search.study import opened_study, sampler_for, shown
+from edgevit.search.study import SPACES, opened_study, shown, stored_spaces
 from edgevit.search.trials import canonical
 from edgevit.search.worker import run_search
 
@@ -113,10 +116,69 @@ def test_a_password_is_not_shown():
     assert shown("postgresql://me:secret@host/studies") == "postgresql://me:***@host/studies"
 
 
-def test_the_next_trial_has_other_random_numbers_than_the_last_and_the_same_after_a_restart():
-    def first(trials: int) -> float:
-        study = optuna.create_study(sampler=sampler_for(0, trials))
-        return study.ask().suggest_float("x", 0, 1)
+@pytest.mark.parametrize("problem", ["attempt to write a readonly database", "database or disk is full"])
+def test_a_database_that_fails_in_the_middle_is_one_line_and_keeps_what_it_had(tmp_path, problem):
+    url = f"sqlite:///{tmp_path}/study.db"
+    bench = ArithmeticBench(pictures=200)
+    with opened_study(url, NAME, IDENTITY) as study:
+        run_search(study, search_with(bench, trials=3, seed=0))
+    with pytest.raises(EdgevitError) as ended, opened_study(url, NAME, IDENTITY) as study:
+        run_search(_broken(study, problem), search_with(bench, trials=20, seed=0))
+    assert str(ended.value).startswith(f"{url}: the search's database failed: {problem}. What it held until then is ")
+    assert "\n" not in str(ended.value)
+    assert ended.value.exit_code == 1
+    with opened_study(url, NAME, IDENTITY) as study:
+        assert len(read_trials(study)) == 3
+        assert len(run_search(study, search_with(bench, trials=5, seed=0))) == 5
 
-    assert first(5) == first(5)
-    assert first(5) != first(6)
+
+def test_a_database_that_fails_while_a_trial_is_written_is_one_line(tmp_path):
+    """Optuna answers the failure to write how the trial ended with an AssertionError of its own."""
+    url = f"sqlite:///{tmp_path}/study.db"
+
+    class Breaking(ArithmeticBench):
+        def cost(self, policy: Policy) -> float:
+            if len(self.built) == 3:
+                _broken(study, "database or disk is full")
+            return super().cost(policy)
+
+    words = "database failed: database or disk is full"
+    with pytest.raises(EdgevitError, match=words), opened_study(url, NAME, IDENTITY) as study:
+        run_search(study, search_with(Breaking(pictures=200), trials=20, seed=0))
+    with opened_study(url, NAME, IDENTITY) as study:
+        assert len(read_trials(study)) == 2
+
+
+def _broken(study: optuna.Study, problem: str) -> optuna.Study:
+    """The same, of which each statement that writes now fails as SQLite fails."""
+
+    def refuse(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.split(maxsplit=1)[0] in ("INSERT", "UPDATE"):
+            raise sqlite3.OperationalError(problem)
+
+    engine = study._storage._backend.engine  # type: ignore[attr-defined]
+    sqlalchemy.event.listen(engine, "before_cursor_execute", refuse)
+    return study
+
+
+def test_a_heartbeat_that_cannot_be_written_ends_no_thread_in_a_traceback(tmp_path):
+    with opened_study(f"sqlite:///{tmp_path}/study.db", NAME, IDENTITY) as study:
+        with pytest.warns(UserWarning, match="Heartbeat"):
+            trial = study.ask()
+        _broken(study, "database is locked")
+        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+
+
+def test_an_error_of_the_search_itself_is_not_blamed_on_the_database(tmp_path):
+    with pytest.raises(ZeroDivisionError), opened_study(f"sqlite:///{tmp_path}/study.db", NAME, IDENTITY):
+        raise ZeroDivisionError
+
+
+def test_the_spaces_of_the_same_search_are_found_again_and_of_another_not(tmp_path):
+    url, spaces = f"sqlite:///{tmp_path}/study.db", {"": {"image_sizes": [224]}}
+    assert stored_spaces(url, NAME, {"data": "digits"}) is None
+    with opened_study(url, NAME, {"data": "digits", "sizes": (64, 32), SPACES: spaces}):
+        pass
+    assert stored_spaces(url, NAME, {"data": "digits", "sizes": (64, 32)}) == spaces
+    assert stored_spaces(url, NAME, {"data": "pets", "sizes": (64, 32)}) is None
+    assert stored_spaces(url, "another name", {"data": "digits", "sizes": (64, 32)}) is None

@@ -1,4 +1,4 @@
-"""Workbench: what a search asks of policies, and somebody answers by building and measuring them."""
+"""Examiner: what a search asks of whoever builds and measures the policies of one model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MS = "ms"
 MILLION_INSTRUCTIONS = "M instructions"
 
 
-class Workbench(Protocol):
+class Examiner(Protocol):
     """`pictures`: how many held-out ones there are. `unit`: of cost, MS or what stands in where the target could
     not be measured. Each method raises EdgevitError when the policy cannot be built, run or does not pass its parity.
     """
@@ -29,3 +29,13 @@ class Workbench(Protocol):
 
     def correct(self, policy: Policy, start: int, stop: int) -> NDArray[np.bool_]:
         """(stop - start,) of the held-out pictures start to stop, whose order is shuffled once and for all."""
+
+
+class Prover(Examiner, Protocol):
+    """An Examiner that has further pictures, to ask about what the search chose."""
+
+    def confirmed(self, policy: Policy) -> NDArray[np.bool_]:
+        """Of each held-out picture that no trial was judged by, maybe none: True where it was classified correctly."""
+
+    def tested(self, policy: Policy) -> NDArray[np.bool_]:
+        """Of every picture of the third set, which the search never sees: True where it was classified correctly."""

@@ -1,37 +1,23 @@
-"""Doctor: what this machine lacks, or does, that would spoil the work or the figures, and the command that mends it."""
+"""The host that edgevit runs on: its Python, its packages, its room, and whether it can stand for a board."""
 
 from __future__ import annotations
 
-import re
-from typing import Literal
-
 from edgevit.device import Device
+from edgevit.doctor.calm import check_calm
+from edgevit.doctor.finding import Finding, Severity, gib, numbers
+from edgevit.doctor.silicon import INT8_FLAGS
 from edgevit.errors import DeviceError
+from edgevit.machine.cpuinfo import select_isa
 from edgevit.machine.hostfacts import Facts, Requirement, gather_facts
 from edgevit.machine.wheels import RUNTIME_PACKAGES, board_requirements
-from edgevit.results import Machine, SensorReading
-from edgevit.schema import Record
-
-Severity = Literal["ok", "note", "warning", "problem"]
+from edgevit.results import Machine
 
 OLDEST_PYTHON = (3, 10)
 OTHER_EXTRAS = {"dev"}  # edgevit's own checkers, no user's concern
-INT8_FLAGS = {"x86_64": ("avx512_vnni", "avx_vnni"), "aarch64": ("asimddp",)}
 # Exporting a DeiT-Ti may take 3 GiB at its peak; below 1 GiB not even a light bundle can be verified in peace.
 RAM_TIGHT_MIB, RAM_LEAST_MIB = 3072, 1024
 # A run keeps a checkpoint, its artifacts and a page; a full disk ends it.
 DISK_TIGHT_MIB, DISK_LEAST_MIB = 4096, 512
-# A Raspberry Pi throttles from 80 degrees; idle and already at 70 there is no room for a measurement.
-HOT_C = 70.0
-BUSY_SHARE = 0.25
-
-
-class Finding(Record):
-    """`fix`: the command or step that mends it; empty where there is nothing to mend."""
-
-    severity: Severity
-    what: str
-    fix: str = ""
 
 
 def examine(device: Device | None = None) -> tuple[Finding, ...]:
@@ -54,7 +40,7 @@ def diagnose(facts: Facts, device: Device | None = None) -> tuple[Finding, ...]:
 
 
 def check_python(python: str) -> Finding:
-    if _numbers(python)[:2] >= OLDEST_PYTHON:
+    if numbers(python)[:2] >= OLDEST_PYTHON:
         return Finding(severity="ok", what=f"Python {python}.")
     oldest = ".".join(map(str, OLDEST_PYTHON))
     return Finding(
@@ -83,7 +69,7 @@ def check_torchvision(installed: dict[str, str], needs: str) -> tuple[Finding, .
     torch, torchvision = installed.get("torch", ""), installed.get("torchvision", "")
     if not torch or not torchvision:
         return ()
-    if needs and _numbers(torch) != _numbers(needs):
+    if needs and numbers(torch) != numbers(needs):
         return (
             Finding(
                 severity="problem",
@@ -103,11 +89,11 @@ def check_torchvision(installed: dict[str, str], needs: str) -> tuple[Finding, .
 
 
 def check_room(ram_free_mib: float, disk_free_mib: float, folder: str) -> tuple[Finding, ...]:
-    ram, disk = _gib(ram_free_mib), _gib(disk_free_mib)
+    ram, disk = gib(ram_free_mib), gib(disk_free_mib)
     return (
         Finding(
             severity=_room(ram_free_mib, RAM_TIGHT_MIB, RAM_LEAST_MIB),
-            what=f"{ram} of memory are free; exporting a DeiT-Ti may take {_gib(RAM_TIGHT_MIB)}.",
+            what=f"{ram} of memory are free; exporting a DeiT-Ti may take {gib(RAM_TIGHT_MIB)}.",
             fix="" if ram_free_mib >= RAM_TIGHT_MIB else "ps aux --sort=-rss | head",
         ),
         Finding(
@@ -118,83 +104,48 @@ def check_room(ram_free_mib: float, disk_free_mib: float, folder: str) -> tuple[
     )
 
 
-def check_calm(sensors: SensorReading, machine: Machine) -> tuple[Finding, ...]:
-    """Whether a latency measured now would be the machine's own: governor, heat, throttling, other programs."""
-    findings = [_check_governor(sensors.governor)]
-    if sensors.throttled:
-        flags = ", ".join(sensors.throttle_flags)
-        findings.append(
-            Finding(
-                severity="problem",
-                what=f"The CPU is throttled now ({flags}).",
-                fix="vcgencmd get_throttled  # until it says 0x0: a stronger power supply, a fan",
-            )
-        )
-    if sensors.temperature_c is not None:
-        is_hot = sensors.temperature_c >= HOT_C
-        findings.append(
-            Finding(
-                severity="warning" if is_hot else "ok",
-                what=f"The CPU is at {sensors.temperature_c:.0f} °C" + (", close to throttling." if is_hot else "."),
-                fix="Let it cool, or add a heat sink or a fan, before measuring." if is_hot else "",
-            )
-        )
-    if sensors.load_1min is not None:
-        is_busy = sensors.load_1min > BUSY_SHARE * machine.cores
-        findings.append(
-            Finding(
-                severity="warning" if is_busy else "ok",
-                what=f"The load is {sensors.load_1min:.1f} on {machine.cores} cores"
-                + (": other programs would be in every latency measured now." if is_busy else "."),
-                fix="ps aux --sort=-pcpu | head" if is_busy else "",
-            )
-        )
-    return tuple(findings)
-
-
 def check_cpu(facts: Facts, device: Device | None) -> tuple[Finding, ...]:
     """What INT8 has on this CPU, and whether it can stand for the device's."""
-    arch, isa = facts.machine.arch, set(facts.isa)
-    found = sorted(isa.intersection(INT8_FLAGS.get(arch, ())))
-    if found:
-        findings = [Finding(severity="ok", what=f"{facts.machine.cpu} multiplies INT8 natively ({', '.join(found)}).")]
-    else:
-        wanted = " or ".join(INT8_FLAGS.get(arch, ("asimddp",)))
-        findings = [
-            Finding(
-                severity="note",
-                what=f"{facts.machine.cpu} has no INT8 dot product ({wanted}): INT8 gains less than on one that has.",
-            )
-        ]
-    if device is None:
-        return tuple(findings)
+    machine = facts.machine
+    dot_products = sorted(set(facts.isa).intersection(INT8_FLAGS.get(machine.arch, ())))
+    stand_in = _check_stand_in(facts, device, dot_products) if device else None
+    return _check_int8(machine, dot_products), *((stand_in,) if stand_in else ())
+
+
+def _check_int8(machine: Machine, dot_products: list[str]) -> Finding:
+    if dot_products:
+        return Finding(severity="ok", what=f"{machine.cpu} multiplies INT8 natively ({', '.join(dot_products)}).")
+    wanted = " or ".join(INT8_FLAGS.get(machine.arch, ("asimddp",)))
+    return Finding(
+        severity="note",
+        what=f"{machine.cpu} has no INT8 dot product ({wanted}): INT8 gains less than on one that has.",
+    )
+
+
+def _check_stand_in(facts: Facts, device: Device, dot_products: list[str]) -> Finding | None:
+    """What keeps a latency that is measured here from being the device's; None when nothing does."""
+    arch = facts.machine.arch
+    severity: Severity = "warning"
+    more = [flag for flag in dot_products if flag not in device.cpu.isa]
+    missing = [flag for flag in select_isa(device.cpu.isa) if flag not in facts.isa]
     if device.arch != arch or facts.machine.is_emulated:
         here = f"an emulated {arch}" if facts.machine.is_emulated else arch
-        findings.append(
-            Finding(
-                severity="note",
-                what=f"{device.name} is {device.arch} and this machine is {here}: "
-                "artifacts are built and verified here, never measured for it.",
-                fix=f"On {device.name}, in the bundle's folder: python3 agent.py bench",
-            )
+        severity = "note"
+        what = (
+            f"{device.name} is {device.arch} and this machine is {here}: "
+            "artifacts are built and verified here, never measured for it."
         )
-    elif more := [flag for flag in found if flag not in device.cpu.isa]:
-        findings.append(
-            Finding(
-                severity="warning",
-                what=f"This CPU has {', '.join(more)}, which {device.name} lacks: INT8 looks better here than there.",
-                fix=f"On {device.name}, in the bundle's folder: python3 agent.py bench",
-            )
-        )
-    elif missing := [flag for flag in device.cpu.isa if flag not in isa]:
-        findings.append(
-            Finding(
-                severity="warning",
-                what=f"This CPU lacks {', '.join(missing)} of {device.name}: a latency from here says little about it.",
-                fix=f"On {device.name}, in the bundle's folder: python3 agent.py bench",
-            )
-        )
-    return tuple(findings)
+    elif more:
+        what = f"This CPU has {', '.join(more)}, which {device.name} lacks: INT8 looks better here than there."
+    elif missing:
+        what = f"This CPU lacks {', '.join(missing)} of {device.name}: a latency from here says little about it."
+    else:
+        return None
+    return Finding(
+        severity=severity,
+        what=what,
+        fix=f"On {device.name}, in the bundle's folder: python3 agent.py bench",
+    )
 
 
 def check_offline(variables: tuple[str, ...]) -> tuple[Finding, ...]:
@@ -234,7 +185,7 @@ def _check_extra(extra: str, requirements: list[Requirement], installed: dict[st
     old = [
         f"{r.package} {installed[r.package]} (needs {r.least})"
         for r in requirements
-        if r.package in installed and r.least and _numbers(installed[r.package]) < _numbers(r.least)
+        if r.package in installed and r.least and numbers(installed[r.package]) < numbers(r.least)
     ]
     if not missing and not old:
         versions = ", ".join(f"{r.package} {installed[r.package]}" for r in requirements)
@@ -248,27 +199,5 @@ def _check_extra(extra: str, requirements: list[Requirement], installed: dict[st
     )
 
 
-def _check_governor(governor: str | None) -> Finding:
-    if governor is None:
-        return Finding(severity="note", what="The CPU's governor cannot be seen (a virtual machine or a container).")
-    if governor == "performance":
-        return Finding(severity="ok", what="The CPU's governor is performance.")
-    return Finding(
-        severity="warning" if "powersave" in governor else "note",
-        what=f"The CPU's governor is {governor}: its clock moves, and latencies with it.",
-        fix="echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
-    )
-
-
 def _room(free_mib: float, tight_mib: float, least_mib: float) -> Severity:
     return "problem" if free_mib < least_mib else "warning" if free_mib < tight_mib else "ok"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """(2, 13) of '2.13.0+cpu': the release, without what follows it and without zeros at its end."""
-    release = re.match(r"\d+(?:\.\d+)*?(?=(?:\.0+)*(?![\d.]))", version)
-    return tuple(int(part) for part in release.group().split(".")) if release else ()
-
-
-def _gib(mib: float) -> str:
-    return f"{mib / 1024:.1f} GiB"

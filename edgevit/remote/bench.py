@@ -1,0 +1,170 @@
+"""Measures a bundle on a board: connect, look, decide, copy, prepare, run, believe or refuse the report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from edgevit.artifact import BundleFile
+from edgevit.board.stats import summarize
+from edgevit.board.timer import MAX_SECONDS, MIN_RUNS, MIN_SECONDS, WARMUP_MAX_SECONDS
+from edgevit.bundle import AGENT, MANIFEST, Bundle
+from edgevit.catalog import list_devices, load_device
+from edgevit.device import Device
+from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, ParityError
+from edgevit.machine.localdevice import LOCAL
+from edgevit.machine.wheels import RUNTIME_PACKAGES
+from edgevit.progress import Progress
+from edgevit.remote.complaints import printable, quoted
+from edgevit.remote.connection import Cancellation, Connection, SshOptions, connect
+from edgevit.remote.environment import NUMPY, Plan, WheelSource, plan_environment
+from edgevit.remote.errands import AgentEnd, Content, look, run_agent, unpack, upload
+from edgevit.remote.fitness import judge_fitness
+from edgevit.remote.host import Host
+from edgevit.results import BenchReport
+from edgevit.store import sha256_file
+
+# starting Python, importing the runtime and loading a large model from an SD card
+OVERHEAD_SECONDS = 300.0
+MEASURED = (0, MeasurementError.exit_code)
+# A figure that the board computed from its samples must be the one that comes out here.
+RELATIVE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class RemoteOptions:
+    """How a board is reached and how it measures. threads: the bundle's own number when None."""
+
+    ssh: SshOptions = field(default_factory=SshOptions)
+    wheels: WheelSource = field(default_factory=WheelSource)
+    threads: int | None = None
+    min_seconds: float = MIN_SECONDS
+    min_runs: int = MIN_RUNS
+
+
+def bench_on_board(
+    host: Host,
+    bundle: Bundle,
+    options: RemoteOptions,
+    progress: Progress,
+    cancellation: Cancellation | None = None,
+) -> BenchReport:
+    """The report of a bundle on a board; look at its is_valid. Its notes say what the board is and is not.
+
+    What was copied stays in ~/.cache/edgevit there, and nothing else. Raises DeviceError when the board is unreachable
+    or unfit, MeasurementError when it did not finish, InputError and ParityError as the agent there does.
+    """
+    if AGENT not in bundle.manifest.files:
+        raise InputError(f"{bundle.path}: has no {AGENT}, which runs on boards. Export the bundle again.")
+    progress.stage(f"Connecting to {host}")
+    with connect(host, options.ssh, cancellation) as connection:
+        progress.stage(f"Looking at {host}")
+        runtime = bundle.manifest.runtime.name
+        facts = look(connection, [NUMPY, RUNTIME_PACKAGES.get(runtime, runtime)])
+        fitness = judge_fitness(host, bundle.manifest.device, _profile(bundle), facts)
+        try:
+            plan = plan_environment(facts, bundle, options.wheels, progress.note)
+        except DeviceError as error:
+            raise DeviceError(f"{host}: {error}") from None
+        progress.stage(f"Copying to {host}")
+        files = bundle_files(bundle)
+        contents = [Content(bundle.path / name, file) for name, file in files.items()]
+        upload(connection, contents, progress.update)
+        site = ""
+        if plan.key:
+            progress.stage(f"Preparing Python on {host}")
+            site = _prepare(connection, plan, progress)
+        progress.stage(f"Measuring on {host}")
+        limit_s = max(MAX_SECONDS, options.min_seconds) + WARMUP_MAX_SECONDS + OVERHEAD_SECONDS
+        ended = run_agent(connection, files, site, _arguments(options), limit_s, progress.update)
+    report = believe(host, bundle, ended)
+    emulated = ("The board is emulated: this is no board's latency.",) if report.machine.is_emulated else ()
+    is_target = fitness.is_target and not report.machine.is_emulated
+    notes = (*report.notes, *fitness.notes, *emulated, *plan.notes, *connection.notes)
+    name = bundle.manifest.device.name if is_target else str(host)
+    return report.model_copy(update={"device": name, "host": str(host), "notes": notes})
+
+
+def bundle_files(bundle: Bundle) -> dict[str, BundleFile]:
+    """Every file of a bundle, manifest.json too, by its path in it."""
+    manifest = bundle.path / MANIFEST
+    own = BundleFile(sha256=sha256_file(manifest), size=manifest.stat().st_size)
+    return {**bundle.manifest.files, MANIFEST: own}
+
+
+def believe(host: Host, bundle: Bundle, ended: AgentEnd) -> BenchReport:
+    """The report that an agent wrote, if it can be one of this bundle. Raises what the agent ended with."""
+    if ended.code not in MEASURED or not ended.document:
+        raise _failure(host, ended)
+    try:
+        report = BenchReport.model_validate_json(ended.document)
+    except (ValidationError, RecursionError):
+        raise DeviceError(
+            f"{host}: wrote no report that edgevit can read ({quoted(ended.said) or 'no word'})."
+        ) from None
+    samples = report.samples_ms
+    expected = summarize(list(samples)) if samples and all(map(_is_latency, samples)) else {}
+    stated = report.latency_ms.model_dump()
+    if not expected or not all(_is_same(stated[name], expected[name]) for name in stated):
+        raise DeviceError(f"{host}: its figures do not follow from its samples. Is its clock or its memory broken?")
+    entry = bundle.manifest.files[bundle.manifest.runtime.entry]
+    if report.artifact_sha256 != entry.sha256:
+        raise DeviceError(f"{host}: measured another model than the one that was sent.")
+    return _cleaned(report)
+
+
+def _prepare(connection: Connection, plan: Plan, progress: Progress) -> str:
+    upload(connection, plan.wheels, progress.update)
+    return unpack(connection, plan.key, plan.wheels, plan.imports, progress.update)
+
+
+def _arguments(options: RemoteOptions) -> list[str]:
+    words = ["--min-seconds", str(options.min_seconds), "--min-runs", str(options.min_runs)]
+    return words + ([] if options.threads is None else ["--threads", str(options.threads)])
+
+
+def _profile(bundle: Bundle) -> Device | None:
+    name = bundle.manifest.device.name
+    return load_device(name) if name in list_devices() and name != LOCAL else None
+
+
+def _failure(host: Host, ended: AgentEnd) -> EdgevitError:
+    said = quoted(ended.said)
+    if ended.code < 0:
+        return DeviceError(
+            f"{host}: the agent was killed by signal {-ended.code} "
+            "(9: probably out of memory, 4: the runtime has instructions that this CPU lacks)."
+        )
+    for kind in (InputError, ParityError, DeviceError, MeasurementError):
+        if kind.exit_code == ended.code and said:
+            return kind(f"{host}: {said}.")
+    return EdgevitError(f"{host}: the agent ended with code {ended.code} ({said or 'no word'}).")
+
+
+def _is_latency(sample: float) -> bool:
+    return math.isfinite(sample) and 0.0 < sample < 1e9
+
+
+def _is_same(stated: float | None, expected: float | None) -> bool:
+    if stated is None or expected is None:
+        return stated is expected
+    return math.isclose(stated, expected, rel_tol=RELATIVE_TOLERANCE, abs_tol=1e-9)
+
+
+def _cleaned(report: BenchReport) -> BenchReport:
+    """The report with its texts as a terminal may show them: a board's words must not steer it."""
+    plain = report.model_dump(mode="json")
+
+    def clean(value: object) -> object:
+        if isinstance(value, str):
+            return printable(value)[:1000]
+        if isinstance(value, dict):
+            return {name: clean(inner) for name, inner in value.items()}
+        return [clean(inner) for inner in value] if isinstance(value, list) else value
+
+    samples = plain.pop("samples_ms")
+    cleaned = clean(plain)
+    assert isinstance(cleaned, dict)
+    return BenchReport.model_validate({**cleaned, "samples_ms": samples})
