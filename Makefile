@@ -32,12 +32,14 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/readme_commands.py --check
+	$(BIN)/python tests/latency_docs.py --check
 
 bench: setup
 	$(BIN)/python tests/benchmarks/against_plain_recipes.py
 
 docs: setup
 	$(BIN)/python tests/readme_commands.py
+	$(BIN)/python tests/latency_docs.py
 
 format: setup
 	$(BIN)/ruff format .

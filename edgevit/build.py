@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -68,18 +71,23 @@ def build_artifacts(shop: Workshop) -> tuple[tuple[Artifact, ...], Kind]:
 
 
 def _calibrated(policies: Mapping[str, Policy], builder: Builder) -> dict[str, Policy]:
-    """The same policies, with the calibrator by which the first of them that needs one is nearest to its fp32.
+    """The same policies, with the calibrator that suits the first of them that needs one."""
+    calibrated = [name for name, policy in policies.items() if policy.needs_calibration]
+    if not calibrated:
+        return dict(policies)
+    best = nearest_calibrator(builder, calibrated[0], policies[calibrated[0]])
+    return {**policies, **{name: _by(policies[name], best) for name in calibrated}}
+
+
+def nearest_calibrator(builder: Builder, name: str, policy: Policy) -> Calibrator:
+    """The one by which the policy's artifact is nearest to its fp32 form; artifacts of that name are built.
 
     No calibrator is best for all: a few outliers among a hybrid's activations take the steps of min-max ranges away
     from all other values, and a transformer's outliers carry what it says.
     """
-    calibrated = [name for name, policy in policies.items() if policy.needs_calibration]
-    if not calibrated:
-        return dict(policies)
-    first = calibrated[0]
-    tried = {by: builder.build(f"{first}-{by}", _by(policies[first], by)) for by in AUTO_CALIBRATORS}
-    best = min(AUTO_CALIBRATORS, key=lambda by: builder.divergence(tried[by]))
-    return {**policies, **{name: _by(policies[name], best) for name in calibrated}}
+    tried = [builder.build(f"{name}-{by}", _by(policy, by)) for by in AUTO_CALIBRATORS]
+    divergences = builder.divergences(policy, tried)
+    return min(zip(divergences, AUTO_CALIBRATORS, strict=True), key=itemgetter(0))[1]
 
 
 def _by(policy: Policy, calibrator: Calibrator) -> Policy:
@@ -95,6 +103,11 @@ class Builder:
         self._forms: dict[str, Form] = {}
         self._made = 0
         self._distributions: dict[str, dict[str, Distribution]] = {}
+
+    @property
+    def files(self) -> set[Path]:
+        """Of the forms that it has in memory."""
+        return {form.artifact.path for form in (*self._exported.values(), *self._forms.values())}
 
     def nodes(self, policy: Policy) -> QuantizableNodes:
         """What INT8 is offered to in the policy's form of the graph."""
@@ -133,13 +146,17 @@ class Builder:
             artifact, parity=(*artifact.parity, _located(hop, form.artifact, artifact, INT8_THRESHOLD_DB, shop))
         )
 
-    def divergence(self, artifact: Artifact) -> float:
-        """Of its class probabilities from its fp32 form's on the calibration pictures, in nats; they need no labels."""
-        if artifact.failed:
-            return math.inf
-        form, pictures = self.form(artifact.policy), self._shop.calibration
-        reference, candidate = (self._shop.logits(each, pictures) for each in (form.artifact, artifact))
-        return divergence(reference, candidate)
+    def divergences(self, policy: Policy, artifacts: Iterable[Artifact]) -> list[float]:
+        """Of each one's class probabilities from those of the policy's fp32 form, on the calibration pictures, in nats.
+
+        They need no labels; infinite for an artifact that failed.
+        """
+        shop = self._shop
+        reference = shop.logits(self.form(policy).artifact, shop.calibration)
+        return [
+            math.inf if artifact.failed else divergence(reference, shop.logits(artifact, shop.calibration))
+            for artifact in artifacts
+        ]
 
     def form(self, policy: Policy) -> Form:
         key = _form_key(policy)
@@ -165,7 +182,7 @@ class Builder:
             return input_batches(shop.calibration, preprocess, 1, policy.input_type)
 
         def ranges(graph: onnx.ModelProto) -> TensorsData:
-            key = policy.model_dump_json(include={*FORM, "smooth_alpha", "equalize"})
+            key = hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()
             if key not in self._distributions:
                 shop.progress.stage("Calibrating")
                 self._distributions[key] = observe_activations(

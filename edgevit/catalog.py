@@ -61,6 +61,11 @@ def load_recipe(name: str) -> Recipe:
     return read_yaml(find_recipe(name), Recipe)
 
 
+def latencies_folder() -> Path:
+    """Where the published latencies lie that predictions are calibrated on."""
+    return _folder("devices") / "latencies"
+
+
 def _is_path(name: str) -> bool:
     return name.endswith(SUFFIXES) or "/" in name or "\\" in name
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+from collections.abc import Iterable
 
 from edgevit.errors import MissingExtraError
 
@@ -19,3 +21,14 @@ def require_extras(*extras: str) -> None:
         for package in EXTRAS[extra]:
             if importlib.util.find_spec(package) is None:
                 raise MissingExtraError(package, extra)
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The version of each of these packages that is installed, from its metadata: none is imported."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from edgevit.accuracy import is_correct, paired_drop, top1
 from edgevit.bench.interleave import ArtifactRun, Interleaved, measure_interleaved
 from edgevit.bench.ratios import ratio
+from edgevit.benchreport import Latency
 from edgevit.board.stats import summarize
 from edgevit.cost.cores import costs_for
 from edgevit.cost.estimate import cost_of
 from edgevit.data.pictures import PictureSet
 from edgevit.policies import FP32
-from edgevit.results import Accuracy, AccuracyDrop, Candidate, CostEstimate, Latency, LatencyRatio
+from edgevit.results import Accuracy, AccuracyDrop, Candidate, CostEstimate, LatencyRatio
 from edgevit.units import MIB
 from edgevit.workshop import Artifact, Logits, Workshop
 

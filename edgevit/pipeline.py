@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import shutil
 import time
@@ -18,14 +17,16 @@ import yaml
 from edgevit import __version__
 from edgevit.assemble import Assembled, assemble_bundle, gather_evidence
 from edgevit.bench.local import bench_bundle
+from edgevit.benchreport import BenchReport, Machine
 from edgevit.board.sensors import describe_machine
 from edgevit.data.datasets import open_dataset
 from edgevit.device import Device
 from edgevit.errors import EdgevitError, InputError
+from edgevit.extras import installed_versions
 from edgevit.progress import Progress
 from edgevit.recipe import Recipe
 from edgevit.report.page import render
-from edgevit.results import BenchReport, Candidate, Epoch, Machine, Provenance, RunMetrics
+from edgevit.results import Candidate, Epoch, Provenance, RunMetrics
 from edgevit.runs import BUNDLE, METRICS, PAGE
 from edgevit.store import publish, require_creatable, write_json, write_text
 from edgevit.subject import from_checkpoint
@@ -154,15 +155,13 @@ def _working_directory(target: Path, recipe: Recipe) -> Iterator[Path]:
 
 
 def _provenance(started: str, seconds: dict[str, float], skipped: dict[str, str]) -> Provenance:
-    versions = {}
-    for package in VERSIONED:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    machine = Machine(**describe_machine())
     return Provenance(
-        edgevit=__version__, started=started, machine=machine, versions=versions, seconds=seconds, skipped=skipped
+        edgevit=__version__,
+        started=started,
+        machine=Machine(**describe_machine()),
+        versions=installed_versions(VERSIONED),
+        seconds=seconds,
+        skipped=skipped,
     )
 
 

@@ -10,6 +10,7 @@ from edgevit.schema import Record
 
 Precision = Literal["auto", "fp32", "int8-dynamic", "int8-static", "mixed"]
 RuntimeName = Literal["onnxruntime", "openvino", "torchscript"]
+SEARCHED_RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")  # those with more than fp32 to choose from
 Calibrator = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]

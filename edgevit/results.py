@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from edgevit.benchreport import BenchReport, Latency, Machine
 from edgevit.policy import Policy
 from edgevit.recipe import Budget
 from edgevit.schema import SCHEMA_VERSION, Record, SchemaVersion
@@ -52,19 +53,6 @@ class Parity(Record):
     first_diverging_layer: str | None = None
 
 
-class Latency(Record):
-    """Milliseconds per inference. p99 is None below 662 samples: it would be a guess."""
-
-    runs: int = Field(gt=0)
-    p50: float
-    p90: float
-    p99: float | None
-    mean: float
-    mad: float
-    minimum: float
-    maximum: float
-
-
 class LatencyRatio(Record):
     """Median of A over median of B, interleaved, with a bootstrap 95 % interval; above 1: B is faster."""
 
@@ -74,81 +62,6 @@ class LatencyRatio(Record):
     @property
     def is_real(self) -> bool:
         return not self.ci95[0] <= 1.0 <= self.ci95[1]
-
-
-class SensorReading(Record):
-    """One look at the machine. What it has no sensor for is None."""
-
-    at: Literal["before", "during", "after"]
-    governor: str | None = None
-    clock_mhz: float | None = None
-    clock_range_mhz: tuple[float, float] | None = None
-    temperature_c: float | None = None
-    throttled: bool | None = None
-    throttle_flags: tuple[str, ...] = ()
-    load_1min: float | None = None
-    pressure_percent: float | None = None
-    power_w: float | None = None
-
-
-class Energy(Record):
-    """Energy of one inference, what the machine takes when it idles included; `sensor` says what of it is counted.
-
-    `missing`: why it is not available, in words, where it is not.
-    """
-
-    mj_per_inference: float | None = None
-    power_w: float | None = None
-    sensor: str = ""
-    readings: int = 0
-    missing: str = ""
-
-
-class Machine(Record):
-    """The machine that a figure was measured on."""
-
-    cpu: str
-    arch: str
-    cores: int
-    os: str
-    python: str
-    is_emulated: bool = False
-
-
-class BenchReport(Record):
-    """The document that `edgevit bench --json` and a bundle's `agent.py bench --json` both write.
-
-    host: by which name ssh reached it; None for this machine.
-    foreign_share: of the processors that it might run on, what other programs had. drift: latency of the last third of
-    the run over the first, less one. Both None where the run was too short to tell.
-    """
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
-    kind: Literal["bench"] = "bench"
-    edgevit: str
-    model: str
-    device: str
-    host: str | None = None
-    machine: Machine
-    runtime: str
-    runtime_version: str
-    precision: str
-    threads: int
-    batch: int
-    artifact_sha256: str
-    latency_ms: Latency
-    warmup_runs: int
-    load_ms: float
-    first_inference_ms: float
-    peak_rss_mib: float
-    sensors: tuple[SensorReading, ...]
-    foreign_share: float | None = None
-    drift: float | None = None
-    energy: Energy | None = None
-    is_valid: bool
-    invalid_reasons: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    samples_ms: tuple[float, ...]
 
 
 class CostEstimate(Record):
@@ -162,6 +75,23 @@ class CostEstimate(Record):
     million_instructions: float = Field(gt=0)
     relative_error: float = Field(ge=0)
     not_calibrated: dict[str, int] = {}
+
+
+class LatencyPrediction(Record):
+    """What one inference would take on a board that nobody measured, in milliseconds. Never a measurement.
+
+    median_milliseconds: the expected median; interval90_milliseconds: nine of ten medians lie in it. runtime: whose
+    kernels are meant. basis: in words, which measured rows it stands on. Milliseconds are spelled out, so that
+    who looks for a measured '_ms' does not find these.
+    """
+
+    what: Literal["predicted, not measured"] = "predicted, not measured"
+    device: str
+    runtime: str
+    threads: int
+    median_milliseconds: float = Field(gt=0)
+    interval90_milliseconds: Interval
+    basis: str
 
 
 class Candidate(Record):

@@ -6,17 +6,17 @@ import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from edgevit.build import AUTO_CALIBRATORS
 from edgevit.device import Device
 from edgevit.errors import InputError
 from edgevit.policies import INT8_REWRITES, NO_STEM, PAYING_REWRITES, POINTWISE, int8_session
 from edgevit.policy import Policy
-from edgevit.recipe import RuntimeName
+from edgevit.recipe import SEARCHED_RUNTIMES, RuntimeName
 from edgevit.runtimes import RUNTIMES
 from edgevit.runtimes.onnxruntime import GRAPH_LEVEL
 from edgevit.search.space import SearchSpace, TokenSpace
 from edgevit.traits import Traits
 
-SEARCHED: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
 # The tanh form is off by 0.0005 at most; the piecewise one by 0.065, which few models bear.
 APPROXIMATIONS = {"gelu": ("gelu-tanh", "gelu-sigmoid", "gelu-piecewise")}
 KEPT = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
@@ -29,10 +29,9 @@ def search_space(
     is_foreign: bool,
     only: RuntimeName | None = None,
     threads: Sequence[int] = (),
-    has_conv_pairs: bool = False,
 ) -> SearchSpace:
     """Operators that the model lacks are not searched. image_sizes, threads: to try besides the model's own and the
-    device's. has_conv_pairs: convolutions that can be equalized. Raises as searched_runtimes.
+    device's. Raises as searched_runtimes.
     """
     nodes, every_kind = traits.nodes, Policy().conv_kinds
     kinds = [every_kind, *([NO_STEM, POINTWISE] if len(set(nodes.conv_kinds.values())) > 1 else [])]
@@ -64,9 +63,9 @@ def search_space(
         attention=("fp32", "int8-static") if nodes.attention else ("fp32",),
         residual=("fp32", "int8-static") if nodes.residual and len(kinds) > 1 else ("fp32",),
         sensitive_nodes=traits.outliers,
-        calibrators=("minmax", "percentile", "mse"),
+        calibrators=tuple(dict.fromkeys((traits.calibrator, *AUTO_CALIBRATORS))),
         smooth_alphas=(None, 0.15, 0.5) if traits.outliers else (None,),
-        equalize=(False, True) if has_conv_pairs and nodes.conv else (False,),
+        equalize=(False, True) if traits.has_conv_pairs and nodes.conv else (False,),
         correct_bias=(False, True),
         sessions={
             "onnxruntime": {"default": {}, "extended": {GRAPH_LEVEL: "extended"}},
@@ -80,7 +79,7 @@ def searched_runtimes(device: Device, is_foreign: bool, only: RuntimeName | None
     """Those that the device has and that can be run here; where nothing can be measured, ONNX Runtime alone, whose
     kernels' cost is known. only: this one. Raises InputError when none is left.
     """
-    usable = ("onnxruntime",) if is_foreign else tuple(name for name in SEARCHED if _is_usable(name, device))
+    usable = ("onnxruntime",) if is_foreign else tuple(name for name in SEARCHED_RUNTIMES if _is_usable(name, device))
     runtimes = tuple(name for name in usable if only in (None, name))
     if not runtimes:
         raise InputError(f"--runtime {only}: cannot be searched for device '{device.name}' here, only {usable[0]}.")

@@ -92,6 +92,20 @@ def require_creatable(target: Path) -> None:
         raise _cannot_write(target, error) from None
 
 
+def require_writable(target: Path) -> None:
+    """Raises before the work what write_text would raise after it: BadFileError where no such file can be written."""
+    if target.exists() and not target.is_file():
+        what = "Is a directory" if target.is_dir() else "Not a regular file"
+        raise BadFileError(target, f"cannot be written: {what}.", fix="Choose another name with -o.")
+    probe = _partial(target)
+    try:
+        probe.open("xb").close()
+    except OSError as error:
+        raise _cannot_write(target, error) from None
+    finally:
+        _unlink(probe)
+
+
 def publish(complete: Path, target: Path) -> None:
     """Renames a complete directory to `target`. Raises InputError when that exists: it is never overwritten."""
     _refuse_existing(target)
@@ -120,6 +134,13 @@ def cache_folder(*names: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
     parent = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     return parent.joinpath("edgevit", *names)
+
+
+def config_folder() -> Path:
+    """Where edgevit keeps what a user taught it: ~/.config/edgevit, or in an absolute XDG_CONFIG_HOME."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    parent = Path(base) if os.path.isabs(base) else Path.home() / ".config"
+    return parent / "edgevit"
 
 
 def sha256_file(path: Path) -> str:

@@ -10,11 +10,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgevit.build import Builder
+from edgevit.build import Builder, nearest_calibrator
 from edgevit.policies import exact_policy
+from edgevit.quantize.equalization import has_pairs
 from edgevit.quantize.nodes import QuantizableNodes, quantizable_nodes
 from edgevit.quantize.sensitivity import activation_kurtosis, outlier_layers
 from edgevit.quantize.smoothquant import channel_maxima
+from edgevit.recipe import Calibrator
 from edgevit.rewrite import REWRITES, apply_rewrites
 from edgevit.rewrite.token_blocks import token_blocks
 
@@ -27,7 +29,8 @@ class Traits:
     """What there is to vary in a model of pictures of side x side pixels.
 
     outliers: linear layers whose inputs have a few channels that stretch the range of all others. blocks, patches: of a
-    plain ViT, 0 for others. approximations: rewrites that change its graph.
+    plain ViT, 0 for others. approximations: rewrites that change its graph. has_conv_pairs: whether it has convolutions
+    that can be equalized. calibrator: by which static INT8 of all convolutions and linear layers is nearest to fp32.
     """
 
     side: int
@@ -36,6 +39,8 @@ class Traits:
     blocks: int
     patches: int
     approximations: frozenset[str]
+    has_conv_pairs: bool
+    calibrator: Calibrator
 
 
 def find_traits(builder: Builder) -> Traits:
@@ -43,6 +48,7 @@ def find_traits(builder: Builder) -> Traits:
     policy = exact_policy("onnxruntime")
     form = builder.form(policy)
     nodes, blocks = quantizable_nodes(form.graph), token_blocks(builder.exported(policy).graph)
+    static = policy.model_copy(update={"linear": "int8-static", "conv": "int8-static"})
     batches = list(itertools.islice(builder.calibration(policy).batches(), PICTURES))
     return Traits(
         side=form.artifact.preprocess.height,
@@ -51,6 +57,8 @@ def find_traits(builder: Builder) -> Traits:
         blocks=len(blocks),
         patches=blocks[0].tokens - blocks[0].prefix if blocks else 0,
         approximations=frozenset(name for name in APPROXIMATE if apply_rewrites(form.graph, [name])[1]),
+        has_conv_pairs=has_pairs(form.graph),
+        calibrator=nearest_calibrator(builder, "trait", static) if nodes.conv or nodes.linear else "minmax",
     )
 
 

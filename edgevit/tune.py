@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,15 @@ from pydantic import ValidationError
 from edgevit import __version__
 from edgevit.accuracy import paired_drop, share_correct
 from edgevit.artifact import BundleAccuracy
+from edgevit.benchreport import Machine
 from edgevit.board.sensors import describe_machine
 from edgevit.errors import BadFileError, BudgetError, EdgevitError, InputError
+from edgevit.extras import installed_versions
 from edgevit.policy import Policy
 from edgevit.progress import Progress
 from edgevit.recipe import Budget
 from edgevit.report.front import render_front
-from edgevit.results import Accuracy, AccuracyDrop, Machine, Verdict
+from edgevit.results import Accuracy, AccuracyDrop, Verdict
 from edgevit.search.choice import Confirming, choose_confirmed
 from edgevit.search.describe import in_words
 from edgevit.search.examiner import MS, Prover
@@ -93,6 +94,7 @@ def tune(
     """
     require_sound(job.budget, next(iter(benches.values())).unit)
     database, earlier = require_usable(out, storage), _earlier(out)
+    _require_same_search(out, earlier, job)
     best, trials = next(iter(benches)), tuple[Trial, ...]()
     try:
         for step in _searched(benches, spaces, job, schedule, database, progress):
@@ -100,17 +102,21 @@ def tune(
             _keep_front(benches, trials)
     except (KeyboardInterrupt, EdgevitError):
         if trials:
-            _write(out, _found(benches[best], job, trials, reference_of(best, spaces, schedule), earlier))
+            result = _found(benches[best], job, trials, reference_of(best, spaces, schedule), earlier)
+            _write(out, _as_chosen_before(result, earlier, out))
         raise
+    if not trials:
+        raise InputError(f"{out}: no trial was run there yet, so there is no point to pick. Leave --pick out at first.")
     require_success(trials)
     reference = reference_of(best, spaces, schedule)
     result = _found(benches[best], job, trials, reference, earlier)
-    _write(out, result)  # whatever becomes of the choice
+    _write(out, _as_chosen_before(result, earlier, out))  # whatever becomes of the choice
     confirming = Confirming(benches, reference, dict(result.confirmed), progress)
     try:
         point, rejected = choose_confirmed(pareto_front(trials), job.budget, pick, result.unit, confirming)
     except BudgetError as error:
-        _write(out, _changed(result, confirmed=confirming.drops, verdict=_with(result.verdict, str(error))))
+        verdict = _with(result.verdict, str(error)).model_copy(update={"within_budget": False})
+        _write(out, _changed(result, confirmed=confirming.drops, verdict=verdict))
         raise
     result = _changed(result, confirmed=confirming.drops)
     if rejected:
@@ -134,11 +140,15 @@ def require_usable(out: Path, storage: str | None) -> str:
 
     Raises BadFileError for a folder that cannot be made, InputError for a database that cannot be reached.
     """
+    if storage:
+        require_reachable(storage)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadFileError(out, f"cannot be made: {error.strerror}.", fix="Choose another folder with -o.") from None
-    database = storage or f"sqlite:///{(out / DATABASE).resolve()}"
+    if storage:
+        return storage
+    database = f"sqlite:///{(out / DATABASE).resolve()}"
     require_reachable(database)
     return database
 
@@ -171,6 +181,21 @@ def _keep_front(benches: Benches, trials: Sequence[Trial]) -> None:
     front = pareto_front(trials)
     for model, bench in benches.items():
         bench.keep([trial.policy for trial in front if trial.model == model])
+
+
+def _require_same_search(out: Path, earlier: TuneResult | None, job: Job) -> None:
+    """Raises InputError where the folder holds the result of a search for something else, which would be lost."""
+    if earlier is not None and (earlier.model, earlier.device) != (job.model, job.device):
+        raise InputError(
+            f"{out}: holds a search of {earlier.model} on {earlier.device}, and this one is of {job.model} on "
+            f"{job.device}. Choose another folder with -o."
+        )
+
+
+def _as_chosen_before(result: TuneResult, earlier: TuneResult | None, out: Path) -> TuneResult:
+    """The result with an earlier call's choice, as long as nothing else is chosen and its point is still the same."""
+    point = next((trial for trial in result.trials if earlier and trial.number == earlier.chosen), None)
+    return (point and _proved_before(result, point, earlier, out)) or result
 
 
 def _proved_before(result: TuneResult, point: Trial, earlier: TuneResult | None, out: Path) -> TuneResult | None:
@@ -255,8 +280,8 @@ def _found(
         front=tuple(trial.number for trial in pareto_front(trials)),
         fp32=next((t.number for t in trials if t.cost and t.variant.key == reference.key), None),
         confirmed={number: drop for number, drop in earlier.confirmed.items() if number in same} if earlier else {},
-        verdict=Verdict(shipped="", budget=job.budget, within_budget=False, sentences=sentences),
-        versions=_versions(),
+        verdict=Verdict(shipped="", budget=job.budget, within_budget=None, sentences=sentences),
+        versions=installed_versions(VERSIONED),
     )
 
 
@@ -279,8 +304,3 @@ def _with(verdict: Verdict, sentence: str) -> Verdict:
 def _write(out: Path, result: TuneResult) -> None:
     write_json(out / RESULT, result)
     write_text(out / PAGE, render_front(result))
-
-
-def _versions() -> dict[str, str]:
-    installed = {distribution.name for distribution in importlib.metadata.distributions()}
-    return {package: importlib.metadata.version(package) for package in VERSIONED if package in installed}

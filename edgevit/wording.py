@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from edgevit.device import QuantizationPreset
 from edgevit.recipe import Budget
-from edgevit.results import AccuracyDrop, Candidate, CostEstimate, LatencyRatio
+from edgevit.results import AccuracyDrop, Candidate, CostEstimate, LatencyPrediction, LatencyRatio
 from edgevit.units import format_mib, format_ms
 from edgevit.verify import describe_parity
 
@@ -176,6 +176,16 @@ def million_instructions(estimate: CostEstimate) -> str:
     """'246 million instructions', with three significant digits."""
     digits = 1 if estimate.million_instructions < 100 else 0
     return f"{estimate.million_instructions:.{digits}f} million instructions"
+
+
+def predicted(prediction: LatencyPrediction) -> str:
+    """'predicted, not measured: p50 26.4 ms on rpi5, 4 threads (90 % interval 19.1 ms to 36.5 ms)', and by what."""
+    low, high = prediction.interval90_milliseconds
+    threads = f"{prediction.threads} thread{'' if prediction.threads == 1 else 's'}"
+    return (
+        f"{prediction.what}: p50 {format_ms(prediction.median_milliseconds)} on {prediction.device}, {threads} "
+        f"(90 % interval {format_ms(low)} to {format_ms(high)}); {prediction.basis}"
+    )
 
 
 def _fp32_reason(rival: Candidate | None, is_reference: bool) -> str:

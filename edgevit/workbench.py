@@ -25,10 +25,9 @@ from edgevit.data.pictures import PictureSet
 from edgevit.device import Device
 from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, ParityError
 from edgevit.judge import run_of
-from edgevit.policies import exact_policy
 from edgevit.policy import Policy
 from edgevit.progress import Progress
-from edgevit.quantize.equalization import equalize
+from edgevit.quantize.nodes import is_quantized
 from edgevit.recipe import ExportSpec, ParityThresholds, RuntimeName
 from edgevit.results import Verdict
 from edgevit.search.examiner import MILLION_INSTRUCTIONS, MS
@@ -76,6 +75,8 @@ def opened_workbench(
         )
     if evidence.judged is None or evidence.tested is None:
         raise InputError("A search needs labelled pictures of the classes that the model was trained for.")
+    if subject.graph is not None and is_quantized(subject.graph):
+        raise InputError(f"'{subject.name}' is quantized already, and a search begins in fp32. Name its checkpoint.")
     for size in image_sizes:
         subject.resized(size)  # refuses what the model does not take, before the search begins
     with tempfile.TemporaryDirectory(prefix="edgevit-tune-") as folder:
@@ -83,11 +84,9 @@ def opened_workbench(
             subject, device, ExportSpec(), THRESHOLDS, evidence.calibration, evidence.probes, Path(folder),
             is_foreign=is_foreign, progress=progress,
         )  # fmt: skip
-        builder = _SearchBuilder(shop)
+        builder = Builder(shop)
         if space is None:
-            has_pairs = builder.has_conv_pairs()
-            traits = find_traits(builder)
-            space = search_space(traits, device, image_sizes, is_foreign, runtime, thread_counts, has_pairs)
+            space = search_space(find_traits(builder), device, image_sizes, is_foreign, runtime, thread_counts)
         stopwatch = stopwatch or Stopwatch(threads)
         yield BuildingWorkbench(shop, builder, evidence, evidence.judged, stopwatch, core), space
 
@@ -118,20 +117,6 @@ class Stopwatch:
         return [_median(timings[name]) for name in runs]
 
 
-class _SearchBuilder(Builder):
-    """A Builder that is asked about what it keeps."""
-
-    @property
-    def files(self) -> set[Path]:
-        """Of the forms that it has in memory."""
-        return {form.artifact.path for form in (*self._exported.values(), *self._forms.values())}
-
-    def has_conv_pairs(self) -> bool:
-        """Whether two convolutions can be equalized."""
-        graph = self.form(exact_policy("onnxruntime")).graph
-        return equalize(graph) is not graph
-
-
 class BuildingWorkbench:
     """The search's Examiner on this machine: artifacts are built in the workshop's folder.
 
@@ -142,7 +127,7 @@ class BuildingWorkbench:
     def __init__(
         self,
         shop: Workshop,
-        builder: _SearchBuilder,
+        builder: Builder,
         evidence: Evidence,
         held_out: PictureSet,
         stopwatch: Stopwatch,

@@ -16,14 +16,8 @@ from edgevit.policy import Policy
 from edgevit.progress import Progress
 from edgevit.recipe import ExportSpec, ParityThresholds
 from edgevit.results import Parity
-from edgevit.runtimes import open_session
+from edgevit.runtimes import EVERY_CORE, EXACT_INTEGER_SUMS, YIELD_WHEN_IDLE, open_session
 from edgevit.subject import Subject
-
-# An x86 without VNNI saturates U8S8 sums, an ARM does not: what is meant for ARM is judged by U8U8 here.
-EXACT_INTEGER_SUMS = {"session.x64quantprecision": "1"}
-# Nothing is timed in this process: on a busy machine threads that spin while they wait take many times as long.
-YIELD_WHEN_IDLE = {"session.intra_op.allow_spinning": "0"}
-EVERY_CORE = 0
 
 Logits = NDArray[np.float32]
 

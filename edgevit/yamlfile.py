@@ -25,6 +25,7 @@ from edgevit.units import MIB
 
 MAX_BYTES = MIB
 MAX_DEPTH = 32
+_TOO_LARGE = f"is larger than {MAX_BYTES // MIB} MiB; that is no recipe or device profile."
 Location = tuple[str | int, ...]
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -45,7 +46,13 @@ def read_yaml(path: Path, record_type: type[RecordT]) -> RecordT:
 
     Raises BadFileError (exit code 2).
     """
-    text = _read_text(path)
+    return parse_yaml(_read_text(path), path, record_type)
+
+
+def parse_yaml(text: str, path: Path, record_type: type[RecordT]) -> RecordT:
+    """The record that `text` says, as read_yaml reads it. path: the file that it is of, for messages."""
+    if len(text) > MAX_BYTES:
+        raise BadFileError(path, _TOO_LARGE)
     lines: dict[Location, int] = {}
     try:
         # The pure-Python parser: libyaml's words for the same mistake differ from build to build.
@@ -73,7 +80,7 @@ def _read_text(path: Path) -> str:
         if not path.is_file():
             raise BadFileError(path, "is not a regular file.")
         if path.stat().st_size > MAX_BYTES:
-            raise BadFileError(path, f"is larger than {MAX_BYTES // MIB} MiB; that is no recipe or device profile.")
+            raise BadFileError(path, _TOO_LARGE)
         data = path.read_bytes()
     except OSError as error:
         raise BadFileError(path, f"cannot be read: {error.strerror}.") from None

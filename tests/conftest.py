@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,14 @@ import edgevit  # noqa: F401  # before any test imports ONNX Runtime, whose tele
 if TYPE_CHECKING:
     from edgevit.assemble import Assembled
     from edgevit.bench.interleave import Interleaved
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_of_ones_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a developer's own boards taught edgevit has no part in tests, and tests none in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        yield
 
 
 @pytest.fixture

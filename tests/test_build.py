@@ -22,9 +22,9 @@ from edgevit.policy import Policy
 from edgevit.quantize import apply
 from edgevit.quantize.apply import FOLD_WEIGHTS, KEEP_FLOAT_WEIGHTS
 from edgevit.recipe import ExportSpec, ParityThresholds
-from edgevit.runtimes import open_session
+from edgevit.runtimes import EXACT_INTEGER_SUMS, open_session
 from edgevit.verify import divergence
-from edgevit.workshop import EXACT_INTEGER_SUMS, Artifact, Workshop
+from edgevit.workshop import Artifact, Workshop
 
 EXPORT_HOPS = ["torch -> onnx", "onnx -> rewritten"]
 PRECISIONS = ["int8-dynamic", "int8-static", "mixed"]

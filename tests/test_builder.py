@@ -87,6 +87,19 @@ def test_a_form_is_run_on_the_pictures_once_whatever_is_made_of_its_activations(
         assert told.stages.count("Calibrating") == count
 
 
+def test_an_artifact_does_not_depend_on_what_was_built_before_it(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Smoothing leaves out the readers of a float node's input: another graph, with ranges of its own."""
+    smoothed = STATIC.model_copy(update={"smooth_alpha": 0.5})
+    product = builder.nodes(smoothed).linear[0]
+    other = smoothed.model_copy(update={"float_nodes": (product,)})
+    alone = builder.build("alone", other).path.read_bytes()
+    monkeypatch.setattr(builder, "_distributions", {})
+    builder.build("before", smoothed)
+    assert builder.build("after", other).path.read_bytes() == alone
+
+
 def test_the_forms_used_last_are_kept(builder: Builder, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "KEPT_FORMS", 2)
     first, second, third = (Policy(rewrites=names) for names in ((), ("gelu",), ("layout",)))

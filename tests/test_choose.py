@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgevit.benchreport import Latency
 from edgevit.choose import choose
 from edgevit.device import QuantizationPreset
 from edgevit.errors import BudgetError, EdgevitError, ParityError
 from edgevit.recipe import Budget
-from edgevit.results import AccuracyDrop, Candidate, CostEstimate, Latency, LatencyRatio, Parity
+from edgevit.results import AccuracyDrop, Candidate, CostEstimate, LatencyRatio, Parity
 
 
 def preset(precision="auto"):

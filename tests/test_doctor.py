@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgevit.benchreport import Machine, SensorReading
 from edgevit.catalog import load_device
 from edgevit.doctor import diagnose, examine
 from edgevit.doctor.calm import check_calm
@@ -14,7 +15,6 @@ from edgevit.doctor.host import (
     check_torchvision,
 )
 from edgevit.machine.hostfacts import Facts, Requirement
-from edgevit.results import Machine, SensorReading
 
 MACHINE = Machine(cpu="Test CPU", arch="aarch64", cores=4, os="Linux", python="3.11.7")
 CALM = SensorReading(at="before", governor="performance", temperature_c=45.2, load_1min=0.1)

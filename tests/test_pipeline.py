@@ -20,12 +20,13 @@ from tiny_models import VIT
 from edgevit import judge, pipeline
 from edgevit.bench.interleave import measure_interleaved
 from edgevit.bench.local import bench_bundle
+from edgevit.benchreport import BenchReport
 from edgevit.bundle import load_bundle
 from edgevit.errors import EdgevitError, InputError, MeasurementError
 from edgevit.models.checkpoint import read_checkpoint
 from edgevit.pipeline import finetune_checkpoint, run_recipe
 from edgevit.recipe import Budget, DataSpec, ExportSpec, ParityThresholds, Recipe, TrainSpec
-from edgevit.results import BenchReport, RunMetrics
+from edgevit.results import RunMetrics
 from edgevit.runs import read_metrics
 from edgevit.yamlfile import read_yaml
 

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_bench import example_bench
 from host_board import running_board
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from edgevit.bundle import load_bundle
 from edgevit.errors import MeasurementError
-from edgevit.results import RunMetrics
+from edgevit.results import Machine, RunMetrics
 from edgevit.runs import read_metrics
+from edgevit.store import write_json
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -29,6 +32,9 @@ OVER_SSH = ("--ssh-config", "ssh_config", "--min-seconds", "0")
 SHOWN: dict[str, tuple[str, ...]] = {
     "edgevit export deit_tiny_patch16_224 --device rpi5 -o deit-rpi5": ("--weights", "random", "--offline"),
     "edgevit bench runs/digits-vit-tiny/bundle": (),
+    "edgevit bench runs/digits-vit-tiny/bundle --threads 1,2,4": ("--min-seconds", "0"),
+    "edgevit bench runs/digits-vit-tiny/bundle --streams 4 --percentiles 95,99.9": ("--min-seconds", "0"),
+    "edgevit bench runs/digits-vit-tiny/bundle --cold-start": (),
     "edgevit compare runs/digits-vit-tiny/bundle other-bundle": (),
     "edgevit doctor --device rpi5": (),
     "edgevit tune runs/digits-vit-tiny/checkpoint --data digits -o tuned": FEW_TRIALS,
@@ -40,11 +46,13 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "edgevit recipes folder-template": (),
     "edgevit bench bundle --emulate": (),
     "edgevit bench bundle --emulate --device rpi4 --data pictures": ("--limit", "8"),
+    "edgevit doctor --host pi-1": OVER_SSH[:2],
     "edgevit bench runs/digits-vit-tiny/bundle --host raspberrypi.local": OVER_SSH,
     "edgevit bench runs/digits-vit-tiny/bundle --host pi-1 --host pi-2": OVER_SSH,
     "edgevit bench runs/digits-vit-tiny/bundle --inventory hosts.yaml -o fleet.json": OVER_SSH,
     "edgevit bench runs/digits-vit-tiny/bundle --host pi-1 --wheels wheels": OVER_SSH,
     "edgevit devices add --from-host pi-1 --name my-pi": OVER_SSH[:2],
+    "edgevit devices calibrate report.json --bundle bundle": (),
 }
 RUN = "edgevit run digits-vit-tiny"
 ON_BOARD = ("python3 agent.py selfcheck", "bench", "predict picture.jpg")
@@ -90,6 +98,8 @@ def boards(home: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("command", SHOWN)
 def test_a_command_shown_does_what_it_says(home: Path, command: str, request: pytest.FixtureRequest) -> None:
+    if "calibrate" in command:
+        _write_report(home)
     if OVER_SSH[0] in SHOWN[command]:
         request.getfixturevalue("boards")
     if "--emulate" in command and shutil.which("qemu-aarch64") is None:
@@ -135,6 +145,22 @@ def test_make_knows_the_two_commands_of_a_newcomer() -> None:
             ["make", "--dry-run", "--directory", CHECKOUT, target], capture_output=True, text=True, check=True
         )
         assert wanted in ended.stdout
+
+
+def _write_report(home: Path) -> None:
+    """What a Raspberry Pi 5 might have measured of the bundle that was exported for it."""
+    manifest = load_bundle(home / "bundle").manifest
+    entry = manifest.files[manifest.runtime.entry]
+    machine = Machine(cpu="Cortex-A76", arch="aarch64", cores=4, os="Debian 12", python="3.11.2")
+    report = example_bench(
+        device="rpi5",
+        host="pi-1",
+        machine=machine,
+        artifact_sha256=entry.sha256,
+        precision=manifest.precision,
+        runtime=manifest.runtime.name,
+    )
+    write_json(home / "report.json", report)
 
 
 def _run(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from edgevit.benchreport import Machine
 from edgevit.errors import InputError
 from edgevit.recipe import Budget
-from edgevit.results import Machine, Provenance, RunMetrics, Verdict
+from edgevit.results import Provenance, RunMetrics, Verdict
 from edgevit.runs import read_metrics
 from edgevit.store import write_json
 

@@ -13,6 +13,7 @@ from edgevit.policy import ConvKind, Policy
 from edgevit.quantize.nodes import QuantizableNodes
 from edgevit.rewrite.token_schedule import schedule
 from edgevit.runtimes.onnxruntime import GRAPH_LEVEL
+from edgevit.search.seeds import seeds
 from edgevit.search.space import SearchSpace, policy_of
 from edgevit.search_space import KEPT, search_space
 from edgevit.traits import Traits
@@ -30,7 +31,7 @@ def traits(nodes: QuantizableNodes = VIT, **changes: Any) -> Traits:
     """A ViT of 12 blocks and 14 x 14 patches, unless said otherwise."""
     found = {
         "side": 224, "nodes": nodes, "outliers": (), "blocks": 12, "patches": 196,
-        "approximations": frozenset({"gelu-tanh"}),
+        "approximations": frozenset({"gelu-tanh"}), "has_conv_pairs": False, "calibrator": "minmax",
     }  # fmt: skip
     return Traits(**{**found, **changes})
 
@@ -91,6 +92,16 @@ def test_a_vit_is_searched_in_every_precision_but_residual_sums() -> None:
     assert space.conv == ("fp32", "int8-weights", "int8-static")
     assert (space.attention, space.residual) == (("fp32", "int8-static"), ("fp32",))
     assert space.conv_kinds == (EVERY_KIND,)
+
+
+def test_the_search_begins_with_the_calibrator_that_suits_the_model() -> None:
+    assert space_of(traits(HYBRID, calibrator="percentile")).calibrators == ("percentile", "minmax", "mse")
+    assert seeds({"vit": space_of(traits(HYBRID, calibrator="mse"))}, schedule)[2].variant.policy.calibrator == "mse"
+
+
+@pytest.mark.parametrize(("has_pairs", "tried"), [(True, (False, True)), (False, (False,))])
+def test_convolutions_are_equalized_where_two_follow_each_other(has_pairs: bool, tried: tuple[bool, ...]) -> None:
+    assert space_of(traits(HYBRID, has_conv_pairs=has_pairs)).equalize == tried
 
 
 def test_with_several_kinds_of_convolutions_some_may_stay_in_float_and_sums_be_quantized() -> None:

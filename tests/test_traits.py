@@ -56,6 +56,12 @@ def test_of_a_vit_its_blocks_and_patches_are_found(builder_of: Callable[..., Bui
     assert len(found.nodes.attention) == 2 * 2
 
 
+def test_the_calibrator_is_the_one_that_diverges_least(builder_of: Callable[..., Builder]) -> None:
+    builder = builder_of()
+    builder.divergences = lambda policy, artifacts: [3.0, 1.0, 2.0][: len(list(artifacts))]  # type: ignore[method-assign]
+    assert find_traits(builder).calibrator == "percentile"
+
+
 def test_a_hybrid_has_no_blocks_to_drop_tokens_in(builder_of: Callable[..., Builder]) -> None:
     found = find_traits(builder_of(mobilevit_graph(), preprocess=COLORS))
     assert (found.side, found.blocks, found.patches) == (64, 0, 0)

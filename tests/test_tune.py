@@ -68,6 +68,15 @@ class BundlingBench(ArithmeticBench):
         )
 
 
+class InterruptedBench(BundlingBench):
+    """Ctrl-C comes in the fourth trial."""
+
+    def cost(self, policy: Policy) -> float:
+        if len(self.built) == 4:
+            raise KeyboardInterrupt
+        return super().cost(policy)
+
+
 def _tune(out: Path, bench: BundlingBench, budget: Budget | None = None, **changes) -> TuneResult:
     budget = budget or Budget(max_drop=1.0)
     storage, pick, limits = changes.get("storage"), changes.get("pick"), Limits(changes.get("trials", TRIALS))
@@ -195,7 +204,10 @@ def test_a_limit_in_ms_is_refused_where_nothing_is_timed(tmp_path):
 def test_instructions_are_not_called_milliseconds(tmp_path):
     result = _tune(tmp_path, BundlingBench(unit="M instructions"), trials=4)
     assert " M instructions against 20.2 M instructions for fp32" in result.verdict.sentences[0]
-    assert " ms" not in " ".join(result.verdict.sentences)
+    words = " ".join(result.verdict.sentences)
+    assert "× fewer)" in words
+    assert " ms" not in words
+    assert "fast" not in words
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
@@ -251,15 +263,44 @@ def test_after_every_trial_only_the_front_is_kept(tuned):
 
 
 def test_an_interrupted_search_writes_what_it_had(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _tune(tmp_path, InterruptedBench())
+    assert len(TuneResult.model_validate_json((tmp_path / RESULT).read_bytes()).trials) == 3
+
+
+def test_a_search_that_goes_on_and_is_interrupted_keeps_the_choice(tmp_path):
+    first = _tune(tmp_path, BundlingBench())
+
     class Interrupted(BundlingBench):
         def cost(self, policy: Policy) -> float:
-            if len(self.built) == 4:
-                raise KeyboardInterrupt
-            return super().cost(policy)
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _tune(tmp_path, Interrupted())
-    assert len(TuneResult.model_validate_json((tmp_path / RESULT).read_bytes()).trials) == 3
+        _tune(tmp_path, Interrupted(), trials=TRIALS + 5)
+    kept = TuneResult.model_validate_json((tmp_path / RESULT).read_bytes())
+    assert (kept.chosen, kept.bundle, kept.verdict.within_budget) == (first.chosen, first.bundle, True)
+
+
+def test_before_anything_is_chosen_the_page_does_not_say_that_nothing_meets_the_budget(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _tune(tmp_path, InterruptedBench())
+    page = (tmp_path / PAGE).read_text()
+    assert "No point of the front is chosen yet." in page
+    assert "Budget not met" not in page
+
+
+def test_the_result_of_another_search_is_not_overwritten(tmp_path):
+    _tune(tmp_path, BundlingBench())
+    before = (tmp_path / RESULT).read_bytes()
+    job = Job("vit", "rpi5", {"data": "pictures"}, Budget(max_drop=1.0), Limits(1))
+    with pytest.raises(InputError, match=r"holds a search of vit on local, and this one is of vit on rpi5\. Choose"):
+        tune({"": BundlingBench()}, {"": SPACE}, job, constant_schedule, tmp_path, None, None, Silence())
+    assert (tmp_path / RESULT).read_bytes() == before
+
+
+def test_where_nothing_was_searched_nothing_is_picked(tmp_path):
+    with pytest.raises(InputError, match=r"no trial was run there yet"):
+        _tune(tmp_path, BundlingBench(), trials=0, pick=1)
 
 
 def test_a_database_that_fails_in_the_middle_leaves_what_was_found(tmp_path, monkeypatch):

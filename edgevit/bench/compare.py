@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from edgevit.artifact import Manifest
 from edgevit.bench.ratios import separate_ratio
+from edgevit.benchreport import BenchReport, Machine
 from edgevit.errors import InputError
-from edgevit.results import Accuracy, BenchReport, Interval, LatencyRatio, Machine
+from edgevit.results import Accuracy, Interval, LatencyRatio
 from edgevit.schema import Record
 from edgevit.units import MIB, format_points
 
@@ -143,6 +144,12 @@ def _why_not_comparable(first_name: str, first: BenchReport, other_name: str, ot
     a, b = first.machine, other.machine
     if (a.cpu, a.arch, a.cores, a.is_emulated) != (b.cpu, b.arch, b.cores, b.is_emulated):
         return f"measured on different machines ({machine_words(a)} and {machine_words(b)})"
+    if first.mode != other.mode:
+        return f"measured in two ways, '{first.mode}' and '{other.mode}'"
+    if first.streams != other.streams:
+        return f"measured with {first.streams} and {other.streams} streams"
+    if first.cores != other.cores:
+        return "held to different cores"
     if first.threads != other.threads:
         return f"measured with {first.threads} and {other.threads} threads"
     if first.batch != other.batch:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,9 +12,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edgevit.bench.process import child_environment, last_line, module_command
-from edgevit.board.timer import MAX_SECONDS, MIN_RUNS, MIN_SECONDS, WARMUP_MAX_SECONDS
+from edgevit.benchreport import DOCUMENT_KIND, BenchDocument, BenchReport
+from edgevit.board.options import BenchOptions
+from edgevit.board.timer import MIN_RUNS, MIN_SECONDS
 from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, ParityError
-from edgevit.results import BenchReport
 
 # starting, loading and checking a large bundle on a slow machine
 OVERHEAD_SECONDS = 120.0
@@ -31,14 +35,26 @@ def bench_bundle(
 ) -> BenchReport:
     """The report of a bundle on this machine; look at its is_valid. threads: the bundle's own number when None.
 
+    The rest is as for bench_document.
+    """
+    counts = () if threads is None else (threads,)
+    options = BenchOptions(threads=counts, min_seconds=min_seconds, min_runs=min_runs)
+    document = bench_document(bundle, options, device=device, run=run)
+    assert isinstance(document, BenchReport)
+    return document
+
+
+def bench_document(
+    bundle: Path, options: BenchOptions, *, device: str = "local", run: Run | None = None
+) -> BenchDocument:
+    """A report, or a sweep where `options` names several thread counts; look at its is_valid.
+
     device: what the report calls this machine. run: starts the words with a limit in seconds (for tests).
     Raises what the measuring process ended with: InputError for a bad bundle, MeasurementError when it did not end
     in time, EdgevitError when it crashed. Ctrl-C ends that process, too.
     """
-    arguments = ["--bundle", str(bundle), "--json", "bench", "--device", device]
-    arguments += ["--min-seconds", str(min_seconds), "--min-runs", str(min_runs)]
-    arguments += [] if threads is None else ["--threads", str(threads)]
-    limit_s = max(MAX_SECONDS, min_seconds) + WARMUP_MAX_SECONDS + OVERHEAD_SECONDS
+    arguments = ["--bundle", str(bundle), "--json", "bench", "--device", device, *options.words()]
+    limit_s = options.longest_s + OVERHEAD_SECONDS
     try:
         ended = (run or _run)(module_command("edgevit.board.agent", arguments), limit_s)
     except subprocess.TimeoutExpired:
@@ -46,7 +62,7 @@ def bench_bundle(
     if ended.returncode not in MEASURED or not ended.stdout:
         raise _failure(bundle, ended)
     try:
-        return BenchReport.model_validate_json(ended.stdout)
+        return DOCUMENT_KIND.validate_json(ended.stdout)
     except ValidationError as error:
         raise EdgevitError(
             f"{bundle}: the measuring process wrote no report ({error.error_count()} faults)."
@@ -54,8 +70,8 @@ def bench_bundle(
 
 
 def _run(words: Sequence[str], limit_s: float) -> subprocess.CompletedProcess[str]:
-    # A session of its own: Ctrl-C reaches this process only, which then kills the child. subprocess.run would not wait
-    # for its end.
+    # A session of its own: Ctrl-C reaches this process only, which then kills the child and what it started.
+    # subprocess.run would not wait for its end.
     with subprocess.Popen(
         words,
         stdin=subprocess.DEVNULL,
@@ -69,7 +85,8 @@ def _run(words: Sequence[str], limit_s: float) -> subprocess.CompletedProcess[st
         try:
             out, said = process.communicate(timeout=limit_s)
         except BaseException:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
     return subprocess.CompletedProcess(words, process.returncode, out, said)

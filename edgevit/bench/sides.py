@@ -13,11 +13,14 @@ from edgevit.artifact import Manifest
 from edgevit.bench.compare import Comparison, Difference, Row, compare, latency_difference, machine_words
 from edgevit.bench.interleave import ArtifactRun, Interleaved, measure_interleaved
 from edgevit.bench.ratios import ratio
+from edgevit.benchreport import BenchDocument, BenchReport, BenchSweep, Latency, Machine
 from edgevit.board.sensors import describe_machine
 from edgevit.board.stats import summarize
 from edgevit.bundle import Bundle, is_bundle, load_bundle
 from edgevit.errors import BadFileError, InputError
-from edgevit.results import BenchReport, Latency, Machine
+from edgevit.units import MIB
+
+MAX_REPORT_BYTES = 64 * MIB  # what a board may send, too
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,23 @@ def read_sides(items: tuple[Path, ...]) -> Sides:
             bundles[name] = load_bundle(item)
             documents[name] = bundles[name].manifest
         else:
-            documents[name] = _read_report(item)
+            documents[name] = read_report(item)
     return Sides(documents, bundles)
+
+
+def read_report(path: Path) -> BenchReport:
+    """The one report that `edgevit bench -o` wrote. Raises BadFileError for anything else, a sweep among it."""
+    document = _read_document(path)
+    if isinstance(document, BenchSweep):
+        problem = f"is a sweep of {len(document.reports)} reports, and one is compared."
+        raise BadFileError(path, problem, fix="Measure with one number of --threads.")
+    return document
+
+
+def read_reports(path: Path) -> tuple[BenchReport, ...]:
+    """The report that `edgevit bench -o` wrote, or those of its sweep. Raises BadFileError for anything else."""
+    document = _read_document(path)
+    return document.reports if isinstance(document, BenchSweep) else (document,)
 
 
 def compare_sides(sides: Sides, threads: int | None) -> Comparison:
@@ -65,6 +83,31 @@ def bundle_run(bundle: Bundle, threads: int) -> ArtifactRun:
     """How a bundle's artifact is run here."""
     runtime = bundle.manifest.runtime
     return ArtifactRun(bundle.entry, runtime.name, threads, bundle.manifest.model.input_shape, runtime.session)
+
+
+def _read_document(path: Path) -> BenchDocument:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_REPORT_BYTES + 1)
+    except OSError as error:
+        raise BadFileError(path, f"is neither a bundle nor a report ({error.strerror}).") from None
+    if len(raw) > MAX_REPORT_BYTES:
+        raise BadFileError(path, f"has more than {MAX_REPORT_BYTES // MIB} MiB, which no report has.")
+    try:
+        document = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("kind") not in ("bench", "bench-sweep"):
+        fix = "Write one with: edgevit bench BUNDLE -o report.json"
+        raise BadFileError(path, "is neither a bundle nor a report of 'edgevit bench'.", fix=fix)
+    kind = BenchReport if document["kind"] == "bench" else BenchSweep
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where, problem = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+        fix = "It was written by another edgevit, or changed."
+        raise BadFileError(path, f"{problem}.", where=where, fix=fix) from None
 
 
 def _timings(sides: Sides, threads: int) -> dict[str, Interleaved]:
@@ -101,22 +144,3 @@ def _difference(first: str, first_timing: Interleaved, other: str, timing: Inter
         sentence = f"{first} and {other} could not be measured: {failed}"
         return Difference(what="latency", first=first, other=other, is_real=None, sentence=sentence)
     return latency_difference(first, other, ratio(first_timing.blocks, timing.blocks), turns)
-
-
-def _read_report(path: Path) -> BenchReport:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadFileError(path, f"is neither a bundle nor a report ({error.strerror}).") from None
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or document.get("kind") != "bench":
-        fix = "Write one with: edgevit bench BUNDLE -o report.json"
-        raise BadFileError(path, "is neither a bundle nor a report of 'edgevit bench'.", fix=fix)
-    try:
-        return BenchReport.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where, problem = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
-        fix = "It was written by another edgevit, or changed."
-        raise BadFileError(path, f"{problem}.", where=where, fix=fix) from None

@@ -5,30 +5,42 @@
     python agent.py predict IMAGE...     the likeliest classes of pictures
 
 On the host the same runs as `python -m edgevit.board.agent --bundle DIR ...`. Exit codes: 0 done, 1 failed, 2 bad
-input, 4 the self-check failed, 6 the measurement is invalid.
+input, 4 the self-check failed, 5 the machine is unfit, 6 the measurement is invalid.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import math
 import os
 import sys
 import time
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from edgevit.board.bench import bench_bundle_here, time_one_start
 from edgevit.board.contents import Bundle, open_bundle
+from edgevit.board.describe import describe_document
 from edgevit.board.inference import agreement, run_in_batches, softmax
-from edgevit.board.measurement import bench_report, describe_bench
-from edgevit.board.power import PowerMeter, find_power_source
+from edgevit.board.options import (
+    DEFAULT_STARTS,
+    BenchOptions,
+    parse_batch,
+    parse_cores,
+    parse_duration,
+    parse_percentiles,
+    parse_runs,
+    parse_seconds,
+    parse_starts,
+    parse_streams,
+    parse_threads,
+)
 from edgevit.board.preprocess import decode_picture, resize_and_crop, to_input
-from edgevit.board.sensors import detect_sensors, measure_foreign_share, read_sensors, read_throttle_count, read_usage
-from edgevit.board.timer import MIN_RUNS, MIN_SECONDS, measure
-from edgevit.errors import BadFileError, EdgevitError, InputError, MeasurementError, ParityError
+from edgevit.board.session import open_artifact
+from edgevit.board.timer import MIN_RUNS, MIN_SECONDS
+from edgevit.errors import EdgevitError, InputError, MeasurementError, ParityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,9 +54,11 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. Results go to stdout; what went wrong is one line on stderr."""
     try:
+        began = time.monotonic()
         arguments = _parse(sys.argv[1:] if argv is None else argv)
+        arguments.began = began
         bundle = open_bundle(arguments.bundle)
-        commands = {"selfcheck": selfcheck, "bench": bench, "predict": predict}
+        commands = {"selfcheck": selfcheck, "bench": bench, "predict": predict, "start": start}
         commands[arguments.command](bundle, arguments)
         sys.stdout.flush()  # so that a reader who went away is noticed here
     except EdgevitError as error:
@@ -64,32 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def open_artifact(bundle: Bundle, threads: int | None) -> Any:
-    """A session on the bundle's model. threads: the number that the bundle was made for when None."""
-    runtime = bundle.manifest["runtime"]
-    path = os.path.join(bundle.path, *runtime["entry"].split("/"))
-    return runtime_functions(runtime["name"])["open_session"](path, _threads(bundle, threads), runtime["session"])
-
-
-def runtime_functions(name: str) -> dict[str, Any]:
-    """open_session and import_runtime of a runtime, by name.
-
-    In the bundle's single file they are its own globals, since one runtime's module stands above this one. In the
-    package they are found in the table of runtimes, which is imported by name: board is a lower layer.
-    """
-    here = globals()
-    if "open_session" not in here:
-        functions: dict[str, Any] = vars(importlib.import_module("edgevit.runtimes").runtime_module(name))
-        return functions
-    if here["RUNTIME"] != name:
-        problem = f"is '{name}', and this agent.py runs '{here['RUNTIME']}'."
-        raise BadFileError("manifest.json", problem, where="runtime.name", fix="Make the bundle again.")
-    return here
-
-
 def selfcheck(bundle: Bundle, arguments: argparse.Namespace) -> None:
     """Runs golden.npz and prints how near its logits come. Raises ParityError when that is not near enough."""
-    session = open_artifact(bundle, arguments.threads)
+    session = open_artifact(bundle, _one(arguments.threads))
     golden = bundle.golden
     logits = run_in_batches(session, to_input(golden["images"], bundle.preprocess, session.input_type))
     limits = bundle.manifest["golden"]
@@ -117,68 +108,23 @@ def selfcheck(bundle: Bundle, arguments: argparse.Namespace) -> None:
 
 def bench(bundle: Bundle, arguments: argparse.Namespace) -> None:
     """Measures and prints a report. Raises MeasurementError after it when the measurement is invalid."""
-    clock = time.perf_counter
-    kind = detect_sensors()
-    runtime_functions(bundle.manifest["runtime"]["name"])["import_runtime"]()  # is no part of the load time
-    meter = PowerMeter(find_power_source(kind))
-    readings = [read_sensors("before", kind)]
-    usage: list[dict[str, Any]] = []
-    counted = read_throttle_count()
-    began = clock()
-    session = open_artifact(bundle, arguments.threads)
-    loaded = clock()
-    batch = session.input_shape[0] or 1
-    pixels = to_input(np.repeat(bundle.golden["images"][:1], batch, axis=0), bundle.preprocess, session.input_type)
-    ready = clock()
-    session.run(pixels)
-    first = clock()
-
-    def begin() -> None:
-        usage.append(read_usage())
-        meter.resume()
-
-    def look() -> None:
-        meter.pause()
-        readings.append(read_sensors("during", kind))
-        meter.resume()
-
-    measured = measure(
-        lambda: session.run(pixels),
-        clock,
-        min_seconds=arguments.min_seconds,
-        min_runs=arguments.min_runs,
-        at_start=begin,
-        at_half_time=look,
-        on_progress=_progress_teller(arguments),
-    )
-    meter.pause()
-    others_share = measure_foreign_share(usage[0], read_usage())
-    readings.append(read_sensors("after", kind))
-    document = bench_report(
-        bundle.manifest,
-        measured,
-        readings,
-        (counted, read_throttle_count()),
-        runtime_version=session.version,
-        threads=_threads(bundle, arguments.threads),
-        batch=batch,
-        device=arguments.device,
-        load_ms=(loaded - began) * 1000,
-        first_inference_ms=(first - ready) * 1000,
-        others_share=others_share,
-        energy=meter.result(sum(measured["samples_ms"]) / 1000, len(measured["samples_ms"]) * batch),
-    )
+    document = bench_bundle_here(bundle, arguments.options, arguments.device)
     if arguments.json:
         _print_json(document)
     else:
-        print(describe_bench(document))
+        print(describe_document(document))
     if not document["is_valid"]:
         raise MeasurementError("The measurement is invalid: " + " ".join(document["invalid_reasons"]))
 
 
+def start(bundle: Bundle, arguments: argparse.Namespace) -> None:
+    """Prints where the time went from this process's start to the first logits; `bench --cold-start` asks for it."""
+    _print_json(time_one_start(bundle, _one(arguments.threads), arguments.batch, arguments.began))
+
+
 def predict(bundle: Bundle, arguments: argparse.Namespace) -> None:
     """Prints the likeliest classes of each picture. Raises InputError after the last when one could not be read."""
-    session = open_artifact(bundle, arguments.threads)
+    session = open_artifact(bundle, _one(arguments.threads))
     pictures: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for path in arguments.images:
@@ -213,63 +159,78 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="agent.py", description="Checks, times and runs a bundle on this machine.")
-    _add_shared(parser, os.path.dirname(os.path.abspath(__file__)), None, False)
+    _add_shared(parser, os.path.dirname(os.path.abspath(__file__)), (), False)
     shared = _Parser(add_help=False)
     _add_shared(shared, *[argparse.SUPPRESS] * 3)  # given after the command they count, left out they change nothing
     commands = parser.add_subparsers(dest="command", metavar="selfcheck | bench | predict", required=True)
     commands.add_parser("selfcheck", parents=[shared], help="do the logits come out as on the host?")
-    timing = commands.add_parser("bench", parents=[shared], help="latency, memory, load time")
-    timing.add_argument("--min-seconds", type=_seconds, default=MIN_SECONDS, metavar="S")
-    timing.add_argument("--min-runs", type=_positive, default=MIN_RUNS, metavar="N")
-    timing.add_argument("--device", metavar="NAME", help="what this machine is (default: what the bundle is made for)")
+    _add_bench(commands.add_parser("bench", parents=[shared], help="latency, memory, load time"))
     pictures = commands.add_parser("predict", parents=[shared], help="the likeliest classes of pictures")
     pictures.add_argument("images", nargs="+", metavar="IMAGE")
-    pictures.add_argument("--top", type=_positive, default=5, metavar="K")
-    return parser.parse_args(list(argv))
+    pictures.add_argument("--top", type=_typed(parse_runs), default=5, metavar="K")
+    starting = commands.add_parser("start", parents=[shared])  # has no help: it is for `bench --cold-start`
+    starting.add_argument("--batch", type=_typed(parse_batch), metavar="N")
+    arguments = parser.parse_args(list(argv))
+    if arguments.command == "bench":
+        arguments.options = BenchOptions(
+            **{field.name: getattr(arguments, field.name) for field in fields(BenchOptions)}
+        )
+        arguments.options.check()
+    elif len(arguments.threads) > 1:
+        raise InputError("--threads takes several numbers with bench only.")
+    return arguments
 
 
-def _add_shared(parser: argparse.ArgumentParser, bundle: str, threads: str | None, as_json: str | bool) -> None:
+def _add_shared(parser: argparse.ArgumentParser, bundle: str, threads: object, as_json: str | bool) -> None:
     parser.add_argument("--bundle", default=bundle, metavar="DIR", help="the bundle (default: this file's directory)")
     parser.add_argument(
-        "--threads", type=_positive, default=threads, metavar="N", help="default: what the bundle is made for"
+        "--threads",
+        type=_typed(parse_threads),
+        default=threads,
+        metavar="N[,N...]",
+        help="default: what the bundle is made for; several, for bench: one report each",
     )
     parser.add_argument("--json", action="store_true", default=as_json, help="one JSON document on stdout")
 
 
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if not 1 <= number <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
-    return number
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    for name, parse, metavar, text in (
+        ("--min-seconds", parse_seconds, "S", f"measure at least so long (default: {MIN_SECONDS:.0f})"),
+        ("--min-runs", parse_runs, "N", f"and at least so often (default: {MIN_RUNS})"),
+        ("--duration", parse_duration, "S", "measure so long, a day at most"),
+        ("--batch", parse_batch, "N", "pictures at a time, where the bundle leaves that free"),
+        ("--streams", parse_streams, "N", "sessions at a time, each back to back"),
+    ):
+        parser.add_argument(name, type=_typed(parse), metavar=metavar, help=text)
+    parser.add_argument(
+        "--percentiles", type=_typed(parse_percentiles), default=(), metavar="P,P", help="more of them, as 99.9"
+    )
+    parser.add_argument(
+        "--cold-start", type=_typed(parse_starts), nargs="?", const=DEFAULT_STARTS, metavar="N",
+        help=f"from the start of a process to its first logits, in N processes (default: {DEFAULT_STARTS})",
+    )  # fmt: skip
+    parser.add_argument("--single-stream", action="store_true", help="like MLPerf's SingleStream; no MLPerf result")
+    parser.add_argument("--cores", type=_typed(parse_cores), metavar="LIST", help="0,2 or 4-7; big, little")
+    parser.add_argument("--cool-down", action="store_true", help="wait until the CPU no longer cools")
+    parser.add_argument("--set-governor", action="store_true", help="'performance' while it measures; may take sudo")
+    parser.add_argument("--device", metavar="NAME", help="what this machine is (default: what the bundle is made for)")
 
 
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not (math.isfinite(number) and 0 <= number <= 3600):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds from 0 to 3600")
-    return number
+def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`parse` as argparse wants it."""
+
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
 
 
-def _progress_teller(arguments: argparse.Namespace) -> Callable[[int, float], None] | None:
-    """Writes 'progress: DONE TOTAL what' to stderr, where the environment asks for it: over ssh the host does."""
-    if os.environ.get("EDGEVIT_PROGRESS") != "1":
-        return None
-
-    def tell(runs: int, measured_s: float) -> None:
-        share = min(runs / arguments.min_runs, measured_s / arguments.min_seconds if arguments.min_seconds else 1.0)
-        print(f"progress: {min(100, int(100 * share))} 100 % ({runs} runs)", file=sys.stderr, flush=True)
-
-    return tell
-
-
-def _threads(bundle: Bundle, threads: int | None) -> int:
-    return threads if threads is not None else int(bundle.manifest["device"]["threads"])
+def _one(threads: Sequence[int]) -> int | None:
+    """The number of threads asked for; None when none was."""
+    return threads[0] if threads else None
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -15,33 +15,31 @@ from importlib.resources import files
 from edgevit.errors import UnknownNameError
 
 AGENT_RUNTIMES = ("onnxruntime", "openvino", "torchscript")  # the table of runtimes is in a higher layer
+SENSORS = ("board.files", "board.linux", "board.raspberrypi", "board.jetson", "board.tegrastats", "board.power",
+           "board.sensors")  # fmt: skip
 MODULES_BEFORE_RUNTIME = (
     "errors",
     "board.preprocess",
     "board.stats",
     "board.timer",
-    "board.files",
-    "board.linux",
-    "board.raspberrypi",
-    "board.jetson",
-    "board.power",
-    "board.sensors",
+    "board.cooldown",
+    "board.options",
+    *SENSORS,
     "board.validity",
+    "board.governor",
+    "board.cores",
+    "board.child",
+    "board.coldstart",
+    "board.sweep",
+    "board.streams",
     "board.measurement",
+    "board.describe",
     "board.integrity",
     "board.contents",
     "board.inference",
+    "board.session",
 )
-MODULES_OF_FACTS = (
-    "board.files",
-    "board.linux",
-    "board.raspberrypi",
-    "board.jetson",
-    "board.power",
-    "board.sensors",
-    "board.microbench",
-    "board.facts",
-)
+MODULES_OF_FACTS = (*SENSORS, "board.microbench", "board.facts")
 NUMPY = "import numpy as np"
 HEADER = '''#!/usr/bin/env python3
 """The agent of this bundle: checks, times and runs it on this machine. Written by edgevit {version}.
@@ -86,7 +84,7 @@ def agent_source(runtime: str) -> str:
     """
     if runtime not in AGENT_RUNTIMES:
         raise UnknownNameError("runtime", runtime, AGENT_RUNTIMES, "edgevit export --help")
-    names = (*MODULES_BEFORE_RUNTIME, f"runtimes.{runtime}", "board.agent")
+    names = (*MODULES_BEFORE_RUNTIME, f"runtimes.{runtime}", "board.bench", "board.agent")
     parts = [take_apart(name, _read_module(name)) for name in names]
     text = join_parts(parts)
     compile(text, "agent.py", "exec")

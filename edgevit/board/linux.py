@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ARM_PARTS = {
     "0xd03": "Cortex-A53", "0xd04": "Cortex-A35", "0xd05": "Cortex-A55", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72",
     "0xd09": "Cortex-A73", "0xd0a": "Cortex-A75", "0xd0b": "Cortex-A76", "0xd0c": "Neoverse-N1",
-    "0xd42": "Cortex-A78AE", "0x004": "Carmel",
+    "0xd41": "Cortex-A78", "0xd42": "Cortex-A78AE", "0x004": "NVIDIA Carmel",
 }  # fmt: skip
 # The columns of /proc/stat in which a processor did nothing: idle and iowait. guest and guest_nice, from the ninth on,
 # are in user and nice already.

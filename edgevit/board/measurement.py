@@ -7,15 +7,42 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgevit.board.options import SINGLE_STREAM_RULE_SECONDS, SINGLE_STREAM_SECONDS
 from edgevit.board.sensors import describe_machine
-from edgevit.board.stats import P99_SAMPLES, summarize
-from edgevit.board.timer import MIN_RUNS, MIN_SECONDS
-from edgevit.board.validity import JUDGED_FROM_S, drift, drift_reasons, governor_reasons, load_reasons, throttle_reasons
+from edgevit.board.stats import early_stopping_estimate, extra_percentiles, summarize
+from edgevit.board.timer import MAX_RUNS, MIN_SECONDS
+from edgevit.board.validity import (
+    JUDGED_FROM_S,
+    drift,
+    drift_reasons,
+    governor_reasons,
+    load_notes,
+    load_reasons,
+    throttle_reasons,
+    too_few_reasons,
+    warmup_notes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a measurement was set up. mode: of BenchOptions. cores: those that it was held to. percents: stated beside
+    p50, p90 and p99. seconds: how long it was to measure. cool_down: of cooldown.cool_down.
+    """
+
+    mode: str = "latency"
+    threads: int = 1
+    streams: int = 1
+    cores: Sequence[int] | None = None
+    percents: Sequence[float] = ()
+    seconds: float = MIN_SECONDS
+    cool_down: dict[str, Any] | None = None
 
 
 def bench_report(
@@ -24,18 +51,21 @@ def bench_report(
     readings: Sequence[dict[str, Any]],
     counted: tuple[int | None, int | None],
     *,
+    setup: Setup,
     runtime_version: str,
-    threads: int,
     batch: int,
     device: str | None,
     load_ms: float,
     first_inference_ms: float,
+    rss_mib: float | None = None,
     others_share: float | None = None,
     energy: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The document that results.BenchReport reads.
+    """The document that benchreport.BenchReport reads.
 
-    measured: of timer.measure. readings: of sensors.read_sensors, in order. counted: throttle counts before and after.
+    measured: of timer.measure or streams.measure_streams. readings: of sensors.read_sensors, in order. counted:
+    throttle counts before and after.
+    rss_mib: the most memory held until the last run; what the samples take afterwards is not the model's.
     device: what this machine is; when None it is taken for the bundle's target, unless it plainly is not.
     others_share: of the processors, what other programs had. energy: of power.PowerMeter.result.
     """
@@ -44,13 +74,13 @@ def bench_report(
     foreign = machine["arch"] != target["arch"] or machine["is_emulated"]
     name = device or ("local" if foreign else target["name"])
     samples_ms = measured["samples_ms"]
-    is_long = sum(samples_ms) >= 1000.0 * JUDGED_FROM_S
-    others_share = others_share if is_long else None
+    runs, wall_s = len(samples_ms), measured["wall_s"]
+    others_share = others_share if wall_s >= JUDGED_FROM_S else None
     invalid = [*throttle_reasons(readings, counted), *governor_reasons(readings), *load_reasons(others_share)]
-    invalid += drift_reasons(samples_ms)
-    runs = len(samples_ms)
-    if runs < MIN_RUNS:
-        invalid.append(f"Too few samples: {runs} runs, and {MIN_RUNS} are the least.")
+    # the first cold start reads from the disk what the others find in memory: that is no drift
+    drifted = None if setup.mode == "cold-start" else drift(samples_ms)
+    invalid += drift_reasons(samples_ms) if setup.mode != "cold-start" else []
+    invalid += too_few_reasons(setup.mode, runs, wall_s)
     return {
         "kind": "bench",
         "edgevit": manifest["edgevit"],
@@ -60,52 +90,33 @@ def bench_report(
         "runtime": manifest["runtime"]["name"],
         "runtime_version": runtime_version,
         "precision": manifest["precision"],
-        "threads": threads,
+        "mode": setup.mode,
+        "threads": setup.threads,
         "batch": batch,
+        "streams": setup.streams,
+        "cores": None if setup.cores is None else list(setup.cores),
         "artifact_sha256": manifest["files"][manifest["runtime"]["entry"]]["sha256"],
         "latency_ms": summarize(samples_ms),
+        "percentiles": extra_percentiles(samples_ms, setup.percents),
+        "early_stopping_p90_ms": early_stopping_estimate(samples_ms, 90.0) if setup.mode == "single-stream" else None,
+        "pictures_per_s": runs * batch / wall_s if wall_s > 0 else None,
         "warmup_runs": measured["warmup_runs"],
         "load_ms": load_ms,
         "first_inference_ms": first_inference_ms,
-        "peak_rss_mib": peak_rss_mib(),
+        "peak_rss_mib": peak_rss_mib() if rss_mib is None else rss_mib,
         "sensors": list(readings),
         "foreign_share": others_share,
-        "drift": drift(samples_ms),
+        "drift": drifted,
+        "cool_down": setup.cool_down,
         "energy": energy,
         "is_valid": not invalid,
         "invalid_reasons": invalid,
         "notes": [
-            *_notes_on_machine(machine, target["name"], name, threads),
-            *_notes_on_run(measured, readings, counted, machine["cores"]),
+            *_notes_on_machine(machine, target["name"], name, setup),
+            *_notes_on_run(measured, readings, counted, machine["cores"], setup),
         ],
         "samples_ms": samples_ms,
     }
-
-
-def describe_bench(report: dict[str, Any]) -> str:
-    """A report's figures in a few lines for people."""
-    latency = report["latency_ms"]
-    p99 = f"needs {P99_SAMPLES} runs" if latency["p99"] is None else f"{latency['p99']:.2f} ms"
-    threads = "1 thread" if report["threads"] == 1 else f"{report['threads']} threads"
-    lines = [
-        f"{report['model']}, {report['precision']}, {report['runtime']} {report['runtime_version']}, "
-        f"{threads}, batch {report['batch']}",
-        f"on {report['device']}: {report['machine']['cpu']}, {report['machine']['arch']}",
-        f"p50 {latency['p50']:.2f} ms, p90 {latency['p90']:.2f} ms, p99 {p99}, mean {latency['mean']:.2f} ms, "
-        f"MAD {latency['mad']:.2f} ms, {latency['runs']} runs",
-        f"load {report['load_ms']:.0f} ms, first inference {report['first_inference_ms']:.1f} ms, "
-        f"peak memory {report['peak_rss_mib']:.0f} MiB",
-        describe_energy(report.get("energy")),
-    ]
-    return "\n".join(lines + ["Note: " + note for note in report["notes"]])
-
-
-def describe_energy(energy: dict[str, Any] | None) -> str:
-    """'energy 91 mJ per inference at 3.42 W (…)', or why it is not available."""
-    energy = energy or {"mj_per_inference": None, "missing": ""}
-    if energy["mj_per_inference"] is None:
-        return "energy not available" + (f": {energy['missing']}" if energy["missing"] else "")
-    return f"energy {energy['mj_per_inference']:.3g} mJ per inference at {energy['power_w']:.2f} W ({energy['sensor']})"
 
 
 def peak_rss_mib() -> float:
@@ -133,29 +144,40 @@ def parse_peak_kib(status: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _notes_on_machine(machine: dict[str, Any], target: str, name: str, threads: int) -> list[str]:
+def _notes_on_machine(machine: dict[str, Any], target: str, name: str, setup: Setup) -> list[str]:
     notes = []
     if machine["is_emulated"]:
         notes.append(f"Measured under emulation: no figure of {target}'s speed.")
     elif name != target:
         notes.append(f"Measured on {machine['cpu']} ({machine['arch']}), not on {target}.")
-    if threads > machine["cores"]:
-        notes.append(f"{threads} threads share {machine['cores']} cores.")
+    threads, cores = setup.threads * setup.streams, machine["cores"] if setup.cores is None else len(setup.cores)
+    if threads > cores:
+        each = "" if setup.streams == 1 else f" ({setup.streams} streams with {setup.threads} each)"
+        held = "" if setup.cores is None else " that the process was held to"
+        notes.append(f"{threads} threads{each} share {cores} core{'' if cores == 1 else 's'}{held}.")
     return notes
 
 
 def _notes_on_run(
-    measured: dict[str, Any], readings: Sequence[dict[str, Any]], counted: tuple[int | None, int | None], cores: int
+    measured: dict[str, Any],
+    readings: Sequence[dict[str, Any]],
+    counted: tuple[int | None, int | None],
+    cores: int,
+    setup: Setup,
 ) -> list[str]:
-    notes = []
-    if not measured["is_steady"]:
-        notes.append(f"The latency had not come to rest after {measured['warmup_runs']} warm-up runs.")
-    seconds = sum(measured["samples_ms"]) / 1000.0
-    if seconds < MIN_SECONDS:
+    notes = warmup_notes(measured["is_steady"], measured["warmup_runs"])
+    seconds, runs = measured["wall_s"], len(measured["samples_ms"])
+    if seconds < MIN_SECONDS and setup.mode != "cold-start":
         notes.append(f"Measured for {seconds:.1f} s; {MIN_SECONDS:.0f} s are the rule.")
+    if runs >= MAX_RUNS and seconds < setup.seconds:
+        notes.append(f"Measured for {seconds:.0f} of {setup.seconds:.0f} s: a report holds {MAX_RUNS:,} runs.")
+    if setup.mode == "single-stream":
+        notes.append("Like MLPerf SingleStream, and no MLPerf result: one picture, already prepared, again and again.")
+        if SINGLE_STREAM_SECONDS <= seconds < SINGLE_STREAM_RULE_SECONDS:
+            notes.append(
+                f"Measured for {seconds:.0f} s, as MLPerf v0.5 did; since v1.0 it asks for "
+                f"{SINGLE_STREAM_RULE_SECONDS:.0f} s: --duration {SINGLE_STREAM_RULE_SECONDS:.0f}."
+            )
     if counted[0] is None and all(reading["throttled"] is None for reading in readings):
         notes.append("This machine has no sensor for throttling.")
-    load = readings[0]["load_1min"] if readings else None
-    if load is not None and load > cores / 2:
-        notes.append(f"The load was {load:.1f} on {cores} cores before the run: other work may have slowed it.")
-    return notes
+    return notes + load_notes(readings, cores)

@@ -20,14 +20,16 @@ from edgevit.board.files import first_line, read_number, run_command
 from edgevit.board.jetson import module_watts
 from edgevit.board.linux import energy_uj
 from edgevit.board.raspberrypi import PMIC_NAME, parse_pmic
+from edgevit.board.tegrastats import tegrastats_watts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 RAPL_NAME = "the CPU's RAPL counters, package only"
 INA_NAME = "the module's INA3221, all of the module"
+TEGRASTATS_NAME = "tegrastats, all of the module"
 # Source: about 23 ms of firmware a reading on a Pi 5, https://github.com/ml-energy/zeus/issues/273
-PMIC_INTERVAL_S, INA_INTERVAL_S = 0.5, 0.2
+PMIC_INTERVAL_S, INA_INTERVAL_S, TEGRASTATS_INTERVAL_S = 0.5, 0.2, 0.5
 LEAST_READINGS = 5
 
 
@@ -54,16 +56,21 @@ class PowerSource:
 
 
 def find_power_source(
-    kind: str, root: Path = Path("/"), command: Callable[[Sequence[str]], str] | None = None
+    kind: str,
+    root: Path = Path("/"),
+    command: Callable[[Sequence[str]], str] | None = None,
+    ask_tegrastats: Callable[[], float | None] = tegrastats_watts,
 ) -> PowerSource:
     """The machine's power sensor. kind: of sensors.detect_sensors."""
     ask = command or run_command
     if kind == "raspberry-pi":
         return _pmic(ask)
     if kind == "jetson":
-        if jetson_watts(root) is None:
-            return PowerSource("", missing="this Jetson shows no power monitor (INA3221) for all of the module")
-        return PowerSource(INA_NAME, read_watts=lambda: jetson_watts(root), interval_s=INA_INTERVAL_S)
+        if jetson_watts(root) is not None:
+            return PowerSource(INA_NAME, read_watts=lambda: jetson_watts(root), interval_s=INA_INTERVAL_S)
+        if ask_tegrastats() is not None:
+            return PowerSource(TEGRASTATS_NAME, read_watts=ask_tegrastats, interval_s=TEGRASTATS_INTERVAL_S)
+        return PowerSource("", missing="this Jetson shows no power monitor (INA3221) for all of the module")
     if kind == "rapl":
         return _rapl(root)
     return PowerSource("", missing="this machine has no power sensor")
@@ -108,11 +115,11 @@ class PowerMeter:
             self._thread.join()
             self._thread = None
 
-    def result(self, busy_s: float, inferences: int) -> dict[str, Any]:
-        """The report's `energy`: mj_per_inference, power_w, sensor, readings, and in `missing` why it is not available.
+    def result(self, busy_s: float, pictures: int) -> dict[str, Any]:
+        """The report's `energy`: mj_per_picture, power_w, sensor, readings, and in `missing` why it is not available.
 
-        busy_s: how long the inferences took, of the time that was measured. What the machine takes when it idles is
-        in it.
+        busy_s: how long the inferences of so many pictures took, of the time that was measured. What the machine
+        takes when it idles is in it.
         """
         watts = self._mean_watts()
         missing = self.source.missing
@@ -124,7 +131,7 @@ class PowerMeter:
                 else "its energy counter could not be read at the end"
             )
         return {
-            "mj_per_inference": None if watts is None or not inferences else 1000.0 * watts * busy_s / inferences,
+            "mj_per_picture": None if watts is None or not pictures else 1000.0 * watts * busy_s / pictures,
             "power_w": watts,
             "sensor": "" if watts is None else self.source.name,
             "readings": len(self._watts),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MIN_SECONDS = 3.0
 MIN_RUNS = 64
 MAX_SECONDS = 180.0
+MAX_RUNS = 2_000_000  # what a report can hold: some 30 MB of samples
 WARMUP_WINDOW_RUNS = 8
 WARMUP_WINDOW_SECONDS = 0.1
 WARMUP_TOLERANCE = 0.02
@@ -35,8 +36,9 @@ def measure(
 ) -> dict[str, Any]:
     """samples_ms of single runs, warmup_runs before them, and is_steady: whether the warm-up came to rest.
 
-    clock: seconds, monotonic. Measuring ends when the runs add up to min_seconds and are min_runs, or when
-    max_seconds have passed since the first of them; then there may be fewer than min_runs, for the caller to judge.
+    wall_s: what the runs add up to. clock: seconds, monotonic. Measuring ends when that reaches min_seconds and the
+    runs are min_runs, or when max_seconds have passed since the first of them or there are MAX_RUNS; then there may be
+    fewer than min_runs, for the caller to judge.
     at_start is called between the warm-up and the first run that counts;
     at_half_time is called once between two runs, outside of what is timed, when half of min_seconds is measured.
     on_progress is told once a second, between two runs, how many there are and how many seconds they add up to.
@@ -61,7 +63,8 @@ def measure(
     finally:
         if collects_garbage:
             gc.enable()
-    return {"samples_ms": samples_ms, "warmup_runs": warmup_runs, "is_steady": is_steady}
+    wall_s = sum(samples_ms) / 1000.0
+    return {"samples_ms": samples_ms, "warmup_runs": warmup_runs, "is_steady": is_steady, "wall_s": wall_s}
 
 
 def warm_up(run: Callable[[], object], clock: Callable[[], float]) -> tuple[int, bool]:
@@ -91,6 +94,11 @@ def warm_up(run: Callable[[], object], clock: Callable[[], float]) -> tuple[int,
         previous_ms = median_ms
 
 
+def to_ms(seconds: float) -> float:
+    """Milliseconds to the nanosecond, in which clocks count: what a float has beyond is not measured."""
+    return round(seconds * 1000.0, 6)
+
+
 def _timed_runs(
     run: Callable[[], object],
     clock: Callable[[], float],
@@ -109,9 +117,10 @@ def _timed_runs(
         start = clock()
         run()
         end = clock()
-        samples_ms.append((end - start) * 1000.0)
+        samples_ms.append(to_ms(end - start))
         measured_s += end - start
-        if (measured_s >= min_seconds and len(samples_ms) >= min_runs) or end - began >= max_seconds:
+        is_enough = measured_s >= min_seconds and len(samples_ms) >= min_runs
+        if is_enough or end - began >= max_seconds or len(samples_ms) >= MAX_RUNS:
             return samples_ms
         if at_half_time is not None and measured_s >= min_seconds / 2:
             at_half_time()

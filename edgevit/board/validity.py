@@ -8,7 +8,9 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from edgevit.board.options import SINGLE_STREAM_RUNS, SINGLE_STREAM_SECONDS
 from edgevit.board.raspberrypi import HAS_OCCURRED
+from edgevit.board.timer import MIN_RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +94,29 @@ def drift_reasons(samples_ms: Sequence[float]) -> list[str]:
     else:
         words = "faster: it was not warm, or something ended beside it; measure again"
     return [f"The last third of the run was {100 * abs(change):.0f} % {words}."]
+
+
+def too_few_reasons(mode: str, runs: int, wall_s: float) -> list[str]:
+    """That there are too few runs for what the mode promises. Cold starts are as many as were asked for."""
+    if mode == "single-stream" and (runs < SINGLE_STREAM_RUNS or wall_s < SINGLE_STREAM_SECONDS):
+        asked = f"{SINGLE_STREAM_RUNS:,} and {SINGLE_STREAM_SECONDS:.0f} s are the least"
+        return [f"Too few queries: {runs:,} in {wall_s:.1f} s, and {asked}."]
+    if mode != "cold-start" and runs < MIN_RUNS:
+        return [f"Too few samples: {runs} runs, and {MIN_RUNS} are the least."]
+    return []
+
+
+def warmup_notes(is_steady: bool, warmup_runs: int) -> list[str]:
+    """That a run began before its latency had come to rest."""
+    return [] if is_steady else [f"The latency had not come to rest after {warmup_runs} warm-up runs."]
+
+
+def load_notes(readings: Sequence[dict[str, Any]], cores: int) -> list[str]:
+    """That the machine was busy before the run, by the first of its readings."""
+    load = readings[0]["load_1min"] if readings else None
+    if load is None or load <= cores / 2:
+        return []
+    return [f"The load was {load:.1f} on {cores} cores before the run: other work may have slowed it."]
 
 
 def drift(samples_ms: Sequence[float]) -> float | None:

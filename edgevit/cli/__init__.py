@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import itertools
+import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import NamedTuple
 
 import click
@@ -16,7 +21,7 @@ from edgevit import __version__
 from edgevit.cli.output import Output
 from edgevit.errors import EdgevitError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # of kill, timeout, a service that stops; of a terminal that is closed
 RESUMABLE = ("run", "finetune", "distill", "tune")
 
 
@@ -29,7 +34,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "models": Entry("edgevit.cli.listing", "Models that edgevit knows, with size and published accuracy."),
-    "devices": Entry("edgevit.cli.listing", "Boards that edgevit has a profile of, and this machine as 'local'."),
+    "devices": Entry("edgevit.cli.devices", "Boards that edgevit has a profile of, and this machine as 'local'."),
     "recipes": Entry("edgevit.cli.listing", "Recipes that come with edgevit; with a NAME, that recipe's text."),
     "run": Entry("edgevit.cli.run", "The whole flow of a recipe, from pictures to a verified bundle and a page."),
     "finetune": Entry("edgevit.cli.train", "Fine-tune a model on your pictures into a checkpoint."),
@@ -41,7 +46,7 @@ COMMANDS = {
     "profile": Entry("edgevit.cli.profile", "Where a bundle's time goes: by operator and by layer."),
     "compare": Entry("edgevit.cli.bench", "Reports or bundles side by side, and which differences are real."),
     "predict": Entry("edgevit.cli.predict", "The most likely classes of pictures, by a bundle."),
-    "doctor": Entry("edgevit.cli.doctor", "What is missing on this machine, with the exact fix."),
+    "doctor": Entry("edgevit.cli.doctor", "What is missing here or on a board, with the exact fix."),
     "report": Entry("edgevit.cli.report", "The page of a run, written again."),
 }
 
@@ -88,10 +93,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # looked for here too, because an error in the words themselves is found before any option is read
     output = Output(is_json="--json" in itertools.takewhile(lambda word: word != "--", words))
-    sys.exit(_run(words, output))
+    with _ended_as_by_ctrl_c() as received:
+        exit_code = _run(words, output, received)
+    sys.exit(exit_code)
 
 
-def _run(arguments: list[str], output: Output) -> int:
+@contextlib.contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[list[int]]:
+    """SIGTERM and SIGHUP in the block are a KeyboardInterrupt, once: what was begun is ended and cleared up.
+
+    Yields the list that the signal's number is added to. Later ones are passed over, because `timeout` sends two. A
+    signal that is ignored, as under nohup, stays so, and a forked child is ended by it as ever.
+    """
+    received: list[int] = []
+    owner = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not received:
+            received.append(number)
+            raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    held = [number for number in ENDING if is_main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in held:
+        signal.signal(number, interrupt)
+    try:
+        yield received
+    finally:
+        for number in held:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _run(arguments: list[str], output: Output, received: list[int]) -> int:
+    """The command's exit code. received: the signals other than Ctrl-C that came meanwhile."""
     try:
         result = cli.main(args=arguments, prog_name="edgevit", standalone_mode=False, obj=output)
         return result if isinstance(result, int) else 0
@@ -107,8 +144,10 @@ def _run(arguments: list[str], output: Output) -> int:
     except (click.Abort, KeyboardInterrupt):
         is_kept = bool(arguments) and arguments[0] in RESUMABLE
         rest = "Give the same command again to go on." if is_kept else "Nothing half written is left behind."
-        return output.fail(f"Interrupted. {rest}", INTERRUPTED)
+        return output.fail(f"Interrupted. {rest}", 128 + (received[0] if received else signal.SIGINT))  # as in shells
     except Exception as error:
+        if received:  # click tells a terminal of it that is closed already
+            return 128 + received[0]
         if output.is_verbose:
             traceback.print_exc()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

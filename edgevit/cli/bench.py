@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
-from rich.text import Text
 
+from edgevit.benchreport import BenchReport, BenchSweep
 from edgevit.cli import options
 from edgevit.cli.output import Output, speaking
 from edgevit.errors import InputError, MeasurementError
-from edgevit.results import BenchReport
-from edgevit.units import format_mib, format_ms, format_percent
+from edgevit.units import format_mib, format_ms, format_percent, format_seconds
 
 if TYPE_CHECKING:
+    from edgevit.benchreport import BenchDocument
+    from edgevit.board.options import BenchOptions
     from edgevit.bundle import Bundle
     from edgevit.remote.bench import RemoteOptions
     from edgevit.remote.fleet import FleetReport
@@ -23,14 +25,14 @@ if TYPE_CHECKING:
 
 
 # What says how to time, or where: senseless beside --emulate.
-ALONE = ("threads", "min_seconds", "min_runs", "named", "inventory", "ssh_config", "jobs")
+ALONE = (*options.TIMING, "named", "inventory", "ssh_config", "jobs")
+ANNOUNCED_SECONDS = 6.0
+OVER_SSH = ("ssh_config", "wheels", "offline", "jobs")
 
 
 @click.command("bench")
 @click.argument("bundle", type=options.OUTPUT_PATH)
-@options.threads
-@click.option("--min-seconds", type=options.FiniteRange(0, 3600), default=3.0, show_default=True)
-@click.option("--min-runs", type=click.IntRange(1, 1_000_000), default=64, show_default=True)
+@options.timing
 @options.boards
 @options.emulation
 @click.option("-o", "--output", "target", type=options.OUTPUT_PATH, help="Also write the report to this file.")
@@ -38,11 +40,9 @@ ALONE = ("threads", "min_seconds", "min_runs", "named", "inventory", "ssh_config
 @click.pass_context
 def bench_command(
     context: click.Context,
+    /,
     output: Output,
     bundle: Path,
-    threads: int | None,
-    min_seconds: float,
-    min_runs: int,
     named: tuple[str, ...],
     inventory: Path | None,
     ssh_config: Path | None,
@@ -54,16 +54,19 @@ def bench_command(
     data: str | None,
     limit: int,
     target: Path | None,
+    **timing: Any,
 ) -> int:
     """Latency of a BUNDLE on this machine, or on boards over SSH. An invalid measurement ends with exit code 6.
 
     With --emulate it runs on an emulated board and is not timed: does it load and say the same there, how much memory
     does it take, and of which instructions is it made?
     """
-    from edgevit.bench.local import bench_bundle
+    from edgevit.bench.local import bench_document
+    from edgevit.board.options import BenchOptions
     from edgevit.bundle import load_bundle
+    from edgevit.cli import bench_print
     from edgevit.remote.inventory import all_hosts
-    from edgevit.store import write_json
+    from edgevit.store import require_writable, write_json
 
     hosts = all_hosts(named, inventory)
     if emulate:
@@ -72,28 +75,31 @@ def bench_command(
         _refuse_given(context, ALONE, "does not go with --emulate, which times nothing and runs one thread")
         return emulate_bundle(output, bundle, device, data, limit, wheels, offline, target)
     _refuse_given(context, ("device", "data", "limit"), "is for --emulate")
-    if not hosts and (ssh_config or wheels):
-        raise InputError("--ssh-config and --wheels are for boards. Name one with --host user@board.")
+    if not hosts:
+        _refuse_given(context, OVER_SSH, "is for boards. Name one with --host user@board")
+    asked = BenchOptions(**timing)
+    asked.check()
     loaded = load_bundle(bundle)
-    document: BenchReport | FleetReport
+    if target is not None:
+        require_writable(target)
+    document: BenchDocument | FleetReport
     if hosts:
         from edgevit.remote.bench import RemoteOptions
         from edgevit.remote.connection import SshOptions
         from edgevit.remote.environment import WheelSource
 
-        remote = RemoteOptions(SshOptions(ssh_config), WheelSource(wheels, offline), threads, min_seconds, min_runs)
+        remote = RemoteOptions(SshOptions(ssh_config), WheelSource(wheels, offline), asked)
         document = _on_boards(hosts, loaded, remote, jobs)
     else:
-        document = bench_bundle(bundle, threads, min_seconds=min_seconds, min_runs=min_runs)
-    if target is not None:
-        write_json(target, document)
+        _announce(asked)
+        document = bench_document(bundle, asked)
     if output.is_json:
         output.document(document)
-    elif isinstance(document, BenchReport):
-        _print_report(output, document)
     else:
-        _print_fleet(output, document)
-    if not isinstance(document, BenchReport):
+        bench_print.print_document(output, document)
+    if target is not None:
+        write_json(target, document)
+    if not isinstance(document, (BenchReport, BenchSweep)):
         return document.exit_code
     if not document.is_valid:
         raise MeasurementError(f"This measurement may not be used: {'; '.join(document.invalid_reasons)}")
@@ -127,6 +133,13 @@ def compare_command(output: Output, items: tuple[Path, ...], threads: int | None
         output.text(f"  {note}")
 
 
+def _announce(asked: BenchOptions) -> None:
+    """How long it will take, where that is long: a bar that moves meanwhile would be measured, too."""
+    seconds = asked.seconds * max(1, len(asked.threads))
+    if seconds >= ANNOUNCED_SECONDS and asked.cold_start is None and sys.stderr.isatty():
+        click.echo(f"Measuring for {format_seconds(seconds)} at least", err=True)
+
+
 def _refuse_given(context: click.Context, names: tuple[str, ...], why: str) -> None:
     """Raises InputError for the first of these options that was given, even with its default's value."""
     for parameter in context.command.params:
@@ -135,8 +148,10 @@ def _refuse_given(context: click.Context, names: tuple[str, ...], why: str) -> N
             raise InputError(f"{parameter.opts[0]} {why}.")
 
 
-def _on_boards(hosts: tuple[Host, ...], bundle: Bundle, remote: RemoteOptions, jobs: int) -> BenchReport | FleetReport:
-    """One board's report, or that of a fleet."""
+def _on_boards(
+    hosts: tuple[Host, ...], bundle: Bundle, remote: RemoteOptions, jobs: int
+) -> BenchDocument | FleetReport:
+    """What one board measured, or a fleet."""
     from edgevit.cli.progress import TerminalProgress
     from edgevit.remote.bench import bench_on_board
     from edgevit.remote.fleet import bench_fleet
@@ -147,37 +162,3 @@ def _on_boards(hosts: tuple[Host, ...], bundle: Bundle, remote: RemoteOptions, j
         return bench_fleet(
             hosts, lambda host, own, cancel: bench_on_board(host, bundle, remote, own, cancel), jobs, progress
         )
-
-
-def _print_fleet(output: Output, fleet: FleetReport) -> None:
-    table = Table("Host", "Board", "Runtime", "Threads", "p50", "p90", "Peak RSS", "")
-    for board in fleet.boards:
-        report = board.report
-        if report is None:
-            table.add_row(board.host, "", "", "", "–", "–", "–", Text(board.error or "", style="red"))
-            continue
-        table.add_row(
-            board.host, report.machine.cpu, f"{report.runtime} {report.runtime_version}", str(report.threads),
-            format_ms(report.latency_ms.p50), format_ms(report.latency_ms.p90), format_mib(report.peak_rss_mib),
-            Text(f"invalid: {board.error}" if board.error else "", style="yellow"),
-        )  # fmt: skip
-    output.table(table)
-    for spread in fleet.spreads:
-        output.text(f"• {spread.sentence}")
-
-
-def _print_report(output: Output, report: BenchReport) -> None:
-    latency = report.latency_ms
-    p99 = format_ms(latency.p99) if latency.p99 is not None else f"not stated below 662 runs ({latency.runs} here)"
-    plural = f"{report.threads} thread{'' if report.threads == 1 else 's'}"
-    output.text(f"{report.model}, {report.precision}, batch {report.batch}")
-    where = f"{report.machine.cpu} ({report.host})" if report.host else report.machine.cpu
-    output.text(f"{report.runtime} {report.runtime_version}, {plural}, on {where}")
-    output.text(f"p50 {format_ms(latency.p50)}   p90 {format_ms(latency.p90)}   p99 {p99}")
-    output.text(f"mean {format_ms(latency.mean)}   MAD {format_ms(latency.mad)}   {latency.runs} runs")
-    output.text(
-        f"load {format_ms(report.load_ms)}   first inference {format_ms(report.first_inference_ms)}   "
-        f"peak RSS {format_mib(report.peak_rss_mib)}"
-    )
-    for note in report.notes:
-        output.text(f"• {note}")

@@ -46,6 +46,10 @@ def doctor_command(
     from edgevit.machine.facts import read_facts
 
     profile = load_device(device) if device else None
+    if ssh_config and not host:
+        raise InputError("--ssh-config is for boards. Name one with --host user@board.")
+    if runtime and not (host or from_facts):
+        raise InputError("--runtime is for boards. Name one with --host user@board, or with --from-facts FILE.")
     if host and from_facts:
         raise InputError("--host and --from-facts name two boards. Give one of them.")
     facts = facts_over_ssh(host, ssh_config) if host else read_facts(from_facts) if from_facts else None

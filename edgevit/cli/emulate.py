@@ -47,19 +47,21 @@ def emulate_bundle(
     from edgevit.cli.progress import TerminalProgress
     from edgevit.emulation.bench import EmulationOptions, bench_emulated
     from edgevit.remote.environment import WheelSource
-    from edgevit.store import write_json
+    from edgevit.store import require_writable, write_json
 
     bundle = load_bundle(path)
     profile = load_device(device or bundle.manifest.device.name)
+    if target is not None:
+        require_writable(target)
     with TerminalProgress() as progress:
         pictures = None if data is None else _pictures(bundle, data, limit, offline, progress)
         report = bench_emulated(bundle, profile, EmulationOptions(WheelSource(wheels, offline), pictures), progress)
-    if target is not None:
-        write_json(target, report)
     if output.is_json:
         output.document(report)
     else:
         _print_report(output, report)
+    if target is not None:
+        write_json(target, report)
     if not report.passed:
         raise ParityError(f"On an emulated {report.cpu} this bundle does not say what it says here. Do not deploy it.")
     output.next("edgevit", "bench", path, "--host", "user@board")
@@ -85,6 +87,8 @@ def _pictures(bundle: Bundle, data: str, limit: int, offline: bool, progress: Te
 
 
 def _print_report(output: Output, report: EmulationReport) -> None:
+    from edgevit.wording import predicted
+
     plural = f"{report.threads} thread{'' if report.threads == 1 else 's'}"
     output.text(f"{report.model}, {report.precision}, batch {report.batch}: {report.what}")
     output.text(f"{report.device} as {report.emulator}'s {report.cpu}, {report.system}, Python {report.python}")
@@ -107,6 +111,8 @@ def _print_report(output: Output, report: EmulationReport) -> None:
     if report.instructions is not None:
         output.table(_table(report.instructions))
     output.text(f"kernels: {report.kernels}")
+    if report.prediction is not None:
+        output.text(predicted(report.prediction))
     for note in report.notes:
         output.text(f"• {note}")
 

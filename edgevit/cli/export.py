@@ -14,9 +14,11 @@ from edgevit.cli.verdict import print_test, print_verdict, require_budget_met
 
 if TYPE_CHECKING:
     from edgevit.assemble import Evidence
+    from edgevit.bundle import Bundle
     from edgevit.cli.progress import TerminalProgress
     from edgevit.device import Device
     from edgevit.recipe import ExportSpec
+    from edgevit.results import LatencyPrediction
     from edgevit.subject import Subject
 
 
@@ -61,19 +63,45 @@ def export_command(output: Output, target: str, device: str, bundle: Path, **cho
         result = assemble_bundle(
             subject, profile, evidence, spec, budget, ParityThresholds(), bundle, threads, progress
         )
+    prediction = None if result.bundle.manifest.device.measured_on else _predicted(result.bundle, profile)
     if output.is_json:
         candidates = [candidate.model_dump(mode="json") for candidate in result.candidates]
         manifest = result.bundle.manifest.model_dump(mode="json")
-        output.document({"kind": "export", "bundle": str(bundle), "manifest": manifest, "candidates": candidates})
+        document = {"kind": "export", "bundle": str(bundle), "manifest": manifest, "candidates": candidates}
+        if prediction is not None and not isinstance(prediction, str):
+            document["prediction"] = prediction.model_dump(mode="json")
+        output.document(document)
     else:
         print_verdict(output, result.verdict, result.candidates)
         print_test(output, result.bundle.manifest.accuracy.artifact, result.drop)
+        if prediction is not None:
+            output.text(f"• {_sentence(prediction)}")
         output.text(f"\nBundle: {bundle}")
     require_budget_met(result.verdict, result.drop, bundle, "--max-drop")
     if result.bundle.manifest.device.measured_on:
         output.next("edgevit", "bench", bundle)
     else:
         output.text(f"\nNext: {_on_the_board(bundle, profile)}")
+
+
+def _predicted(bundle: Bundle, device: Device) -> LatencyPrediction | str:
+    """What the board would take, or why nobody can say; nothing was decided by it."""
+    from edgevit.errors import EdgevitError
+    from edgevit.latency.predict import predict_bundle
+
+    try:
+        return predict_bundle(bundle, device)
+    except EdgevitError as error:
+        return str(error)
+
+
+def _sentence(prediction: LatencyPrediction | str) -> str:
+    from edgevit.wording import predicted
+
+    if isinstance(prediction, str):
+        return f"No latency was predicted: {prediction}"
+    words = predicted(prediction)
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _opened(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from edgevit.errors import InputError
 from edgevit.recipe import PRETRAINED, Calibrator, Precision, RuntimeName
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -24,6 +25,32 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class Starts(click.IntRange):
+    """A number of cold starts. Where it is left out and the bundle follows, click takes the bundle for it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            int(value)
+        except ValueError:
+            first = f"Name the bundle first: edgevit bench {value} --cold-start"
+            self.fail(f"{value!r} is not a whole number of starts. {first}", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+def parsed(name: str, otherwise: object) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that reads an option by the function `name` of board.options; `otherwise` where it is not given."""
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+        from edgevit.board import options as board_options  # which brings numpy
+
+        try:
+            return otherwise if value is None else getattr(board_options, name)(value)
+        except InputError as error:
+            raise click.BadParameter(f"{error}.", context, parameter) from None
+
+    return read
 
 
 def several(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
@@ -83,6 +110,32 @@ ssh_config = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Instead of ~/.ssh/config.",
 )
+
+# Names of the options below as click passes them on: the fields of board.options.BenchOptions.
+TIMING = (
+    "threads", "min_seconds", "min_runs", "duration", "percentiles", "batch", "streams", "cold_start", "single_stream",
+    "cores", "cool_down", "set_governor",
+)  # fmt: skip
+timing = several(
+    click.option("--threads", callback=parsed("parse_threads", ()), metavar="N[,N]",
+                 help="Of the runtime; several, as 1,2,4, are measured one after the other.  [default: its profile's]"),
+    click.option("--min-seconds", type=FiniteRange(0, 3600), help="Measure at least so long.  [default: 3]"),
+    click.option("--min-runs", type=click.IntRange(1, 1_000_000), help="And at least so often.  [default: 64]"),
+    click.option("--duration", type=FiniteRange(0, 86_400, min_open=True), help="Measure for so many seconds."),
+    click.option("--percentiles", callback=parsed("parse_percentiles", ()), metavar="P[,P]",
+                 help="More of them, as 95,99.9; each needs its number of runs."),
+    click.option("--batch", type=click.IntRange(1, 4096), help="Pictures at a time; for bundles of any batch."),
+    click.option("--streams", type=click.IntRange(1, 256), help="Sessions at a time, each running back to back."),
+    click.option("--cold-start", type=Starts(3, 1000), is_flag=False, flag_value=10, metavar="[N]",
+                 help="From the start of a process to its first logits, in N of them; after BUNDLE.  [default: 10]"),
+    click.option("--single-stream", is_flag=True,
+                 help="1,024 queries and 60 s at least, p90: like MLPerf SingleStream, no MLPerf result."),
+    click.option("--cores", callback=parsed("parse_cores", None), metavar="LIST",
+                 help="Hold it to cores: 4-7; big; little."),
+    click.option("--cool-down", is_flag=True, help="Wait first until the CPU no longer cools, 5 minutes at most."),
+    click.option("--set-governor", is_flag=True,
+                 help="Set 'performance' meanwhile, by sudo if need be, and put the old governor back."),
+)  # fmt: skip
 
 boards = several(
     click.option("--host", "named", multiple=True, metavar="USER@BOARD", help="A board, over SSH; may be repeated."),

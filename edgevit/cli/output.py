@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -56,18 +57,19 @@ class Output:
         line = " ".join(message.split())
         if self.is_json and not self.has_spoken:  # an invalid measurement's report is the one document
             self.document({"kind": "error", "exit_code": exit_code, "message": line})
-        click.echo(f"Error: {line}", err=True)
+        with contextlib.suppress(OSError):  # a terminal that is closed, a reader that has left
+            click.echo(f"Error: {line}", err=True)
         return exit_code
 
 
 def _say(text: str) -> None:
-    """`text` and a line's end on stdout. When nobody reads on, as in 'edgevit models | head', the command is done."""
+    """`text` and a line's end on stdout. When nobody reads on, as in 'edgevit models | head', it goes nowhere."""
     try:
         click.echo(text)
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # takes what is still buffered when Python ends
-        raise click.exceptions.Exit(0) from None
+        os.dup2(nowhere, sys.stdout.fileno())  # takes what is still buffered, and what else the command says
+        os.close(nowhere)
 
 
 def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -13,12 +13,12 @@ from rich.table import Table
 from edgevit.cli import options
 from edgevit.cli.output import Output, speaking
 from edgevit.cli.verdict import require_budget_met
+from edgevit.recipe import SEARCHED_RUNTIMES
 
 if TYPE_CHECKING:
     from edgevit.recipe import DataSpec
     from edgevit.subject import Subject
 
-SEARCHED = ("onnxruntime", "openvino")
 
 # Their ranges are found anew for each form of the graph that the search builds.
 CALIBRATION_IMAGES = 32
@@ -61,7 +61,9 @@ CALIBRATION_IMAGES = 32
     show_default=True,
     help="To judge each trial by, at most.",
 )
-@click.option("--runtime", type=click.Choice(SEARCHED), help="That one only.  [default: all that device and host have]")
+@click.option(
+    "--runtime", type=click.Choice(SEARCHED_RUNTIMES), help="That one only.  [default: all that device and host have]"
+)
 @click.option("--pick", type=click.IntRange(1), help="Bundle that point of the front instead of the chosen one.")
 @click.option("--storage", help="URL of a database that several machines share.  [default: a file in the folder]")
 @click.option("--weights", default="pretrained", show_default=True, help="pretrained, or a checkpoint's path.")
@@ -102,10 +104,10 @@ def tune_command(output: Output, targets: tuple[str, ...], device: str, data: st
     machine = describe_machine()
     is_here = profile.arch == machine["arch"]
     require_sound(budget, MS if is_here else MILLION_INSTRUCTIONS)
-    database = require_usable(out, chosen["storage"])
     with TerminalProgress() as progress, contextlib.ExitStack() as stack:
         progress.stage("Loading the model" if len(targets) == 1 else "Loading the models")
         subjects = _subjects(targets, chosen)
+        database = require_usable(out, chosen["storage"])
         progress.stage("Opening the data")
         split = _split(data, subjects).model_copy(update={"eval_limit": chosen["eval_limit"]})
         dataset = open_dataset(split, offline=chosen["offline"], notify=progress.note, progress=progress.update)
@@ -118,7 +120,8 @@ def tune_command(output: Output, targets: tuple[str, ...], device: str, data: st
             "search_pictures": chosen["search_pictures"], "threads": [threads, *counts], "image sizes": sizes,
             "runtimes": searched_runtimes(profile, not is_here, chosen["runtime"]),
         }  # fmt: skip
-        limits = Limits(chosen["trials"], chosen["minutes"])
+        is_bounded = any(_is_given(name) for name in ("trials", "minutes"))
+        limits = Limits(chosen["trials"] if is_bounded or chosen["pick"] is None else 0, chosen["minutes"])
         names = ", ".join(name or subject.name for name, subject in subjects.items())
         job = Job(names, profile.name, identity, budget, limits, chosen["seed"])
         known, stopwatch = known_spaces(database, job) or {}, Stopwatch(threads)
@@ -141,6 +144,11 @@ def tune_command(output: Output, targets: tuple[str, ...], device: str, data: st
         require_budget_met(result.verdict, result.test_drop, result.bundle or out, "--max-drop")
     if is_here and not output.is_json:
         output.next("edgevit", "bench", result.bundle or out)
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
 
 
 def _subjects(targets: Sequence[str], chosen: dict[str, Any]) -> dict[str, Subject]:

@@ -159,6 +159,8 @@ def _form(node: onnx.NodeProto, tensors: Tensors) -> tuple[str, int]:
         return transpose_form(source, order)
     if node.op_type in BY_ROW and out:
         return "", math.prod(out) // max(1, out[-1])
+    if node.op_type == "InstanceNormalization":
+        return "", math.prod(out[:2])
     if node.op_type in CUTS:
         whole = out if "Concat" in node.op_type else source
         parts = list(node.input) if "Concat" in node.op_type else list(node.output)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from edgevit.benchreport import Machine, SensorReading
 from edgevit.board.raspberrypi import HAS_OCCURRED
 from edgevit.board.validity import COOL, SET_GOVERNOR, SUPPLY, moving_governors, throttle_fix
 from edgevit.doctor.finding import Finding, note, ok, problem, warning
 from edgevit.machine.facts import Facts
-from edgevit.results import Machine, SensorReading
 
 # A Raspberry Pi throttles from 80 degrees; idle and already at 70 there is no room for a measurement.
 HOT_C = 70.0

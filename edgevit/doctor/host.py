@@ -5,12 +5,11 @@ from __future__ import annotations
 from edgevit.device import Device
 from edgevit.doctor.calm import check_calm
 from edgevit.doctor.finding import Finding, Severity, gib, numbers
-from edgevit.doctor.silicon import INT8_FLAGS
+from edgevit.doctor.silicon import check_int8, dot_products
 from edgevit.errors import DeviceError
 from edgevit.machine.cpuinfo import select_isa
 from edgevit.machine.hostfacts import Facts, Requirement, gather_facts
 from edgevit.machine.wheels import RUNTIME_PACKAGES, board_requirements
-from edgevit.results import Machine
 
 OLDEST_PYTHON = (3, 10)
 OTHER_EXTRAS = {"dev"}  # edgevit's own checkers, no user's concern
@@ -106,27 +105,15 @@ def check_room(ram_free_mib: float, disk_free_mib: float, folder: str) -> tuple[
 
 def check_cpu(facts: Facts, device: Device | None) -> tuple[Finding, ...]:
     """What INT8 has on this CPU, and whether it can stand for the device's."""
-    machine = facts.machine
-    dot_products = sorted(set(facts.isa).intersection(INT8_FLAGS.get(machine.arch, ())))
-    stand_in = _check_stand_in(facts, device, dot_products) if device else None
-    return _check_int8(machine, dot_products), *((stand_in,) if stand_in else ())
+    stand_in = _check_stand_in(facts, device) if device else None
+    return check_int8(facts.machine, facts.isa), *((stand_in,) if stand_in else ())
 
 
-def _check_int8(machine: Machine, dot_products: list[str]) -> Finding:
-    if dot_products:
-        return Finding(severity="ok", what=f"{machine.cpu} multiplies INT8 natively ({', '.join(dot_products)}).")
-    wanted = " or ".join(INT8_FLAGS.get(machine.arch, ("asimddp",)))
-    return Finding(
-        severity="note",
-        what=f"{machine.cpu} has no INT8 dot product ({wanted}): INT8 gains less than on one that has.",
-    )
-
-
-def _check_stand_in(facts: Facts, device: Device, dot_products: list[str]) -> Finding | None:
+def _check_stand_in(facts: Facts, device: Device) -> Finding | None:
     """What keeps a latency that is measured here from being the device's; None when nothing does."""
     arch = facts.machine.arch
     severity: Severity = "warning"
-    more = [flag for flag in dot_products if flag not in device.cpu.isa]
+    more = [flag for flag in dot_products(facts.machine, facts.isa) if flag not in device.cpu.isa]
     missing = [flag for flag in select_isa(device.cpu.isa) if flag not in facts.isa]
     if device.arch != arch or facts.machine.is_emulated:
         here = f"an emulated {arch}" if facts.machine.is_emulated else arch

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from edgevit.benchreport import Machine
 from edgevit.device import Device
 from edgevit.doctor.finding import Finding, note, ok, problem, warning
 from edgevit.machine.cpuinfo import select_isa
@@ -19,19 +22,23 @@ CLOCK_TOLERANCE = 0.05
 def check_silicon(facts: Facts, device: Device | None) -> tuple[Finding, ...]:
     """What INT8 has here; with a profile, also whether this is the processor that it describes."""
     return (
-        check_int8(facts),
+        check_int8(facts.machine, facts.isa),
         *(check_profile(facts, device) if device is not None else ()),
         *check_capped(facts),
     )
 
 
-def check_int8(facts: Facts) -> Finding:
-    arch, cpu = facts.machine.arch, facts.machine.cpu
-    found = sorted(set(facts.isa).intersection(INT8_FLAGS.get(arch, ())))
+def dot_products(machine: Machine, isa: Sequence[str]) -> list[str]:
+    """Those of INT8_FLAGS that a machine with these instructions has."""
+    return sorted(set(isa).intersection(INT8_FLAGS.get(machine.arch, ())))
+
+
+def check_int8(machine: Machine, isa: Sequence[str]) -> Finding:
+    found = dot_products(machine, isa)
     if found:
-        return ok(f"{cpu} multiplies INT8 natively ({', '.join(found)}).")
-    wanted = " or ".join(INT8_FLAGS.get(arch, ("asimddp",)))
-    return note(f"{cpu} has no INT8 dot product ({wanted}): INT8 gains less than on one that has.")
+        return ok(f"{machine.cpu} multiplies INT8 natively ({', '.join(found)}).")
+    wanted = " or ".join(INT8_FLAGS.get(machine.arch, ("asimddp",)))
+    return note(f"{machine.cpu} has no INT8 dot product ({wanted}): INT8 gains less than on one that has.")
 
 
 def check_profile(facts: Facts, device: Device) -> tuple[Finding, ...]:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgevit.board.agent import open_artifact
 from edgevit.board.contents import open_bundle
 from edgevit.board.inference import run_in_batches
 from edgevit.board.measurement import peak_rss_mib
 from edgevit.board.preprocess import to_input
+from edgevit.board.session import open_artifact
 from edgevit.errors import EdgevitError
 
 if TYPE_CHECKING:

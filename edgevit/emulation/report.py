@@ -1,4 +1,4 @@
-"""Report: what emulation found out about a bundle. It holds no time, since emulated time says nothing of a board's."""
+"""Report: what emulation found out about a bundle. Nothing in it was timed: emulated time says nothing of a board's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import NonNegativeInt
 
 from edgevit.artifact import GoldenThresholds
-from edgevit.results import Accuracy
+from edgevit.results import Accuracy, LatencyPrediction
 from edgevit.schema import SCHEMA_VERSION, Record, SchemaVersion
 
 EMULATED = "emulated, not a latency"
@@ -65,7 +65,8 @@ class EmulationReport(Record):
 
     cpu: qemu's name of it. golden: against what the bundle says that its model answers, held to `thresholds`.
     peak_rss_mib: of the emulator and what runs in it. instructions: of the second inference, million_instructions in
-    all; None where nothing could be counted, and a note says why.
+    all; None where nothing could be counted, and a note says why. prediction: what the board itself would take; not
+    from emulation, and None where it cannot be said, which a note explains.
     """
 
     schema_version: SchemaVersion = SCHEMA_VERSION
@@ -92,4 +93,5 @@ class EmulationReport(Record):
     million_instructions: float | None
     instructions: InstructionCounts | None
     kernels: str
+    prediction: LatencyPrediction | None = None
     notes: tuple[str, ...]

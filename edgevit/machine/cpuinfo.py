@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from edgevit.board.linux import ARM_PARTS
 from edgevit.device import Arch, CoreCluster
 
 UNKNOWN_CLOCK_MHZ = 1000
@@ -32,17 +33,18 @@ class ArmCore(NamedTuple):
 # an instruction, SDOT 16; the A72 is counted as the A57.
 # Source: pipelines in Arm's Software Optimization Guides of these cores, part numbers in their Technical Reference
 # Manuals. Carmel's pipes are from memory, not confirmed.
-ARM_CORES = {
-    (0x41, 0xD03): ArmCore("Cortex-A53", Peak(8, None, 16)),
-    (0x41, 0xD05): ArmCore("Cortex-A55", Peak(8, 16, 32)),
-    (0x41, 0xD07): ArmCore("Cortex-A57", Peak(8, None, 16)),
-    (0x41, 0xD08): ArmCore("Cortex-A72", Peak(8, None, 16)),
-    (0x41, 0xD0B): ArmCore("Cortex-A76", Peak(16, 32, 64)),
-    (0x41, 0xD0C): ArmCore("Neoverse-N1", Peak(16, 32, 64)),
-    (0x41, 0xD41): ArmCore("Cortex-A78", Peak(16, 32, 64)),
-    (0x41, 0xD42): ArmCore("Cortex-A78AE", Peak(16, 32, 64)),
-    (0x4E, 0x004): ArmCore("NVIDIA Carmel", Peak(16, 32, 32)),
+_ARM_PEAKS = {
+    (0x41, 0xD03): Peak(8, None, 16),
+    (0x41, 0xD05): Peak(8, 16, 32),
+    (0x41, 0xD07): Peak(8, None, 16),
+    (0x41, 0xD08): Peak(8, None, 16),
+    (0x41, 0xD0B): Peak(16, 32, 64),
+    (0x41, 0xD0C): Peak(16, 32, 64),
+    (0x41, 0xD41): Peak(16, 32, 64),
+    (0x41, 0xD42): Peak(16, 32, 64),
+    (0x4E, 0x004): Peak(16, 32, 32),
 }
+ARM_CORES = {key: ArmCore(ARM_PARTS[f"0x{key[1]:03x}"], peak) for key, peak in _ARM_PEAKS.items()}
 
 
 def parse_isa(cpuinfo: str) -> tuple[str, ...]:
@@ -84,7 +86,7 @@ def parse_clusters(cpuinfo: str, arch: Arch, cores: int, max_mhz: tuple[int, ...
     parts = [_part(block) for block in blocks]
     clusters = []
     for part, count in Counter(parts).items():
-        core = ARM_CORES.get(part) or ArmCore(f"ARM core 0x{part[0]:02x}/0x{part[1]:03x}", arm_peak(isa))
+        core = ARM_CORES.get(part) or ArmCore(_arm_name(*part), arm_peak(isa))
         clock = max((mhz for mhz, other in zip(max_mhz, parts, strict=False) if other == part), default=0)
         clusters.append(_cluster(core.model, count, clock, core.peak))
     return tuple(sorted(clusters, key=lambda cluster: -cluster.clock_mhz * cluster.fp32_flops_per_cycle))
@@ -104,6 +106,12 @@ def x86_peak(isa: frozenset[str]) -> Peak:
 def arm_peak(isa: frozenset[str]) -> Peak:
     """Derived for one 128-bit multiply-accumulate a cycle: the least that a 64-bit core does."""
     return Peak(8, 16 if "asimdhp" in isa else None, 32 if "asimddp" in isa else 16)
+
+
+def _arm_name(implementer: int, part: int) -> str:
+    """Of a core whose peak is not in the table."""
+    named = ARM_PARTS.get(f"0x{part:03x}") if implementer == 0x41 else None
+    return named or f"ARM core 0x{implementer:02x}/0x{part:03x}"
 
 
 def _cluster(model: str, cores: int, clock_mhz: int, peak: Peak) -> CoreCluster:

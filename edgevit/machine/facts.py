@@ -5,18 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
+from edgevit.benchreport import Machine, SensorReading
 from edgevit.errors import BadFileError, InputError
 from edgevit.machine.cpuinfo import parse_isa
-from edgevit.results import Machine, SensorReading
 from edgevit.schema import Record, SchemaVersion
 
 MAX_BYTES = 4 << 20
-Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+MAX_LINE = 8192  # the flags of a large x86 core are 2,000
+Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")]
+Text = Annotated[str, Field(max_length=1 << 20, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]  # with tabs, in lines
 Version = Annotated[str, Field(max_length=40, pattern=r"^[0-9A-Za-z.+!_-]+$")]
 Count = Annotated[int, Field(ge=0, le=1 << 40)]
 Figure = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class BoardMachine(Machine):
+    """The machine as reports have it, in words that a terminal shows and does not obey."""
+
+    cpu: Word
+    arch: Word
+    cores: Annotated[int, Field(ge=0, le=4096)]
+    os: Word
+    python: Annotated[str, Field(max_length=40, pattern=r"^3\.[0-9]{1,2}(\.[0-9]{1,3}[0-9A-Za-z.+]*)?$")]
+
+
+class BoardSensors(SensorReading):
+    governor: Word | None = None
+    throttle_flags: Annotated[tuple[Word, ...], Field(max_length=100)] = ()
 
 
 class JetsonFacts(Record):
@@ -59,10 +76,10 @@ class Facts(Record):
 
     schema_version: SchemaVersion
     kind: Literal["facts"]
-    machine: Machine
+    machine: BoardMachine
     uname: Word
     board: Word = ""
-    cpuinfo: Annotated[str, Field(max_length=1 << 20)]
+    cpuinfo: Text
     cores: Annotated[int, Field(ge=1, le=4096)]
     max_mhz: Annotated[tuple[Annotated[int, Field(ge=0, le=100_000)], ...], Field(max_length=4096)] = ()
     caches: CacheFacts = CacheFacts()
@@ -78,13 +95,20 @@ class Facts(Record):
     folder: Word = "."
     disk_free_mib: Count | None = None
     sensor_kind: Literal["raspberry-pi", "jetson", "rapl", "none"]
-    sensors: SensorReading
+    sensors: BoardSensors
     throttle_count: Count | None = None
     supply_v: Figure | None = None
     power_sensor: Word = ""
     power_missing: Word = ""
     jetson: JetsonFacts | None = None
     bench: MicroBench | None = None
+
+    @field_validator("cpuinfo")
+    @classmethod
+    def _check_lines(cls, text: str) -> str:
+        if max(map(len, text.split("\n"))) > MAX_LINE:
+            raise ValueError(f"has a line of more than {MAX_LINE} characters")
+        return text
 
     @property
     def isa(self) -> tuple[str, ...]:
@@ -116,7 +140,7 @@ def parse_facts(text: str | bytes, source: str) -> Facts:
         return Facts.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the whole"
+        key = "".join(filter(str.isprintable, ".".join(map(str, first["loc"]))))[:80] or "the whole"
         raise InputError(
             f"{source}: its facts cannot be read: {key}: {first['msg']}. Collect them with this version of edgevit."
         ) from None

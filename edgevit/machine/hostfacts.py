@@ -11,9 +11,10 @@ from pathlib import Path
 
 import psutil
 
+from edgevit.benchreport import Machine, SensorReading
 from edgevit.board.sensors import describe_machine, detect_sensors, read_sensors
+from edgevit.extras import installed_versions
 from edgevit.machine.cpuinfo import parse_isa
-from edgevit.results import Machine, SensorReading
 from edgevit.units import MIB
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -54,7 +55,7 @@ def gather_facts(folder: Path = Path()) -> Facts:
         sensors=SensorReading.model_validate(read_sensors("before", detect_sensors())),
         isa=parse_isa(cpuinfo.read_text("utf-8", "replace")) if cpuinfo.exists() else (),
         requirements=requirements,
-        installed={name: version for name in sorted(names) if (version := _installed_version(name))},
+        installed=installed_versions(sorted(names)),
         ram_free_mib=psutil.virtual_memory().available / MIB,
         disk_free_mib=shutil.disk_usage(folder).free / MIB,
         torchvision_needs=needs[0].least if needs else "",
@@ -76,10 +77,3 @@ def _requirements(package: str) -> tuple[Requirement, ...]:
         return tuple(map(parse_requirement, importlib.metadata.requires(package) or ()))
     except importlib.metadata.PackageNotFoundError:
         return ()
-
-
-def _installed_version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgevit.results import Machine
+from edgevit.benchreport import Machine
 from edgevit.schema import SCHEMA_VERSION, Record, SchemaVersion
 
 Arithmetic = Literal["int8", "float"]

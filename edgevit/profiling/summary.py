@@ -10,8 +10,9 @@ from typing import Any
 import onnx
 
 from edgevit import __version__
+from edgevit.benchreport import Machine
 from edgevit.board.sensors import describe_machine
-from edgevit.board.validity import throttle_reasons
+from edgevit.board.validity import load_notes, throttle_reasons, warmup_notes
 from edgevit.bundle import Bundle
 from edgevit.profiling.document import Change, NodeTime, OperatorRow, Profile, ProfileComparison
 from edgevit.profiling.gemm import peak_of
@@ -28,7 +29,6 @@ from edgevit.profiling.operators import (
 )  # fmt: skip
 from edgevit.profiling.trace import NodeTiming, Trace, read_trace
 from edgevit.profiling.weights import Weights, weights_of_nodes
-from edgevit.results import Machine
 from edgevit.units import format_ms
 
 DISTURBED = 0.1  # what an undisturbed machine's medians differ by, and its threads wait for a core, at the most
@@ -197,11 +197,8 @@ def _notes_on_calm(measured: Measured, cores: int) -> list[str]:
     """What 'edgevit bench' says of a machine that is not at rest, and what the scheduler says of this process."""
     readings = measured.machine.readings
     notes = throttle_reasons(readings, measured.machine.counted)
-    if not measured.is_steady:
-        notes.append(f"The latency had not come to rest after {measured.warmup_runs} warm-up runs.")
-    load = readings[0]["load_1min"]
-    if load is not None and load > cores / 2:
-        notes.append(f"The load was {load:.1f} on {cores} cores before the run: other work may have slowed it.")
+    notes += warmup_notes(measured.is_steady, measured.warmup_runs)
+    notes += load_notes(readings, cores)
     if measured.waited_share > DISTURBED:
         notes.append(
             f"For {100 * measured.waited_share:.0f} % of the time other work had the core that the model was to run "

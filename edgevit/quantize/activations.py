@@ -10,11 +10,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edgevit.errors import EdgevitError
+from edgevit.runtimes import EXACT_INTEGER_SUMS, YIELD_WHEN_IDLE
 
 FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
-# Threads that spin while they wait take many times as long beside other work; and an x86 without VNNI saturates the
-# sums of U8S8 products, which says nothing about the board.
-SESSION_CONFIG = {"session.intra_op.allow_spinning": "0", "session.x64quantprecision": "1"}
+SESSION_CONFIG = {**YIELD_WHEN_IDLE, **EXACT_INTEGER_SUMS}
 ORT_LOG_ERRORS = 3
 
 

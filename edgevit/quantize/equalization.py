@@ -8,6 +8,7 @@ One scale for a whole tensor then fits all of its channels. Source: Nagel et al.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +37,21 @@ def equalize(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     duplicate = copy_of(model)
     wiring = Wiring(duplicate.graph)
-    pairs = [pair for node in duplicate.graph.node if (pair := _pair(wiring, node)) is not None]
+    pairs = list(_pairs(wiring, duplicate.graph))
     for _ in range(ROUNDS):
         scales = [_equalize(wiring, pair) for pair in pairs]
         if all(np.abs(np.log(scale)).max() < CONVERGED for scale in scales):
             break
     return duplicate if pairs else model
+
+
+def has_pairs(model: onnx.ModelProto) -> bool:
+    """Whether there are two convolutions that `equalize` would change."""
+    return next(_pairs(Wiring(model.graph), model.graph), None) is not None
+
+
+def _pairs(wiring: Wiring, graph: onnx.GraphProto) -> Iterator[_Pair]:
+    return (pair for node in graph.node if (pair := _pair(wiring, node)) is not None)
 
 
 def _pair(wiring: Wiring, first: onnx.NodeProto) -> _Pair | None:

@@ -13,6 +13,10 @@ LINEAR = ("MatMul", "Gemm")
 PATCH_EMBEDDING_CONVS = 4
 PICTURE_CHANNELS = 4
 PASSING = ("Concat", "Relu", "Split")
+# Of ONNX and of ONNX Runtime, by how their names begin.
+INT8_OPERATORS = (
+    "ConvInteger", "DequantizeLinear", "DynamicQuantize", "MatMulInteger", "QGemm", "QLinear", "QuantizeLinear",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class QuantizableNodes:
     @property
     def all(self) -> tuple[str, ...]:
         return (*self.linear, *self.conv, *self.silu, *self.attention, *self.residual, *self.passing)
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether something in the graph is in INT8 already."""
+    return any(node.op_type.startswith(INT8_OPERATORS) for node in model.graph.node)
 
 
 def quantizable_nodes(model: onnx.ModelProto) -> QuantizableNodes:

@@ -81,16 +81,19 @@ def outlier_layers(
 ) -> tuple[str, ...]:
     """Those of the linear `nodes` whose input has outlier channels: a few that stretch the range of all others.
 
+    Those with the heaviest tails come first, readers of one tensor beside each other.
+
     kurtosis, channel_maxima: of the nodes' input tensors (see activation_kurtosis and smoothquant.channel_maxima).
     Heavy tails alone are no sign (a GELU's output has them in every channel): the largest channel must also reach
     OUTLIER_RATIO times the median one.
     """
     inputs = {node.name: node.input[0] for node in model.graph.node}
-    return tuple(
+    found = [
         name
         for name in nodes
         if kurtosis[inputs[name]] > OUTLIER_KURTOSIS and _spread(channel_maxima[inputs[name]]) > OUTLIER_RATIO
-    )
+    ]
+    return tuple(sorted(found, key=lambda name: (-kurtosis[inputs[name]], inputs[name])))
 
 
 def _spread(channel_maxima: NDArray[np.floating]) -> float:

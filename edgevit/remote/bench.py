@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from edgevit.artifact import BundleFile
-from edgevit.board.stats import summarize
-from edgevit.board.timer import MAX_SECONDS, MIN_RUNS, MIN_SECONDS, WARMUP_MAX_SECONDS
+from edgevit.bench.samples import follows_from_samples
+from edgevit.benchreport import DOCUMENT_KIND, BenchDocument, BenchReport, BenchSweep
+from edgevit.board.options import BenchOptions
+from edgevit.board.sweep import sweep_document
 from edgevit.bundle import AGENT, MANIFEST, Bundle
 from edgevit.catalog import list_devices, load_device
 from edgevit.device import Device
@@ -23,25 +25,22 @@ from edgevit.remote.environment import NUMPY, Plan, WheelSource, plan_environmen
 from edgevit.remote.errands import AgentEnd, Content, look, run_agent, unpack, upload
 from edgevit.remote.fitness import judge_fitness
 from edgevit.remote.host import Host
-from edgevit.results import BenchReport
 from edgevit.store import sha256_file
 
 # starting Python, importing the runtime and loading a large model from an SD card
 OVERHEAD_SECONDS = 300.0
 MEASURED = (0, MeasurementError.exit_code)
-# A figure that the board computed from its samples must be the one that comes out here.
-RELATIVE_TOLERANCE = 1e-6
+# Those that every agent has; one of an old bundle has no others.
+OLDEST_OPTIONS = frozenset({"--min-seconds", "--min-runs", "--threads"})
 
 
 @dataclass(frozen=True)
 class RemoteOptions:
-    """How a board is reached and how it measures. threads: the bundle's own number when None."""
+    """How a board is reached and how it measures."""
 
     ssh: SshOptions = field(default_factory=SshOptions)
     wheels: WheelSource = field(default_factory=WheelSource)
-    threads: int | None = None
-    min_seconds: float = MIN_SECONDS
-    min_runs: int = MIN_RUNS
+    bench: BenchOptions = field(default_factory=BenchOptions)
 
 
 def bench_on_board(
@@ -50,14 +49,15 @@ def bench_on_board(
     options: RemoteOptions,
     progress: Progress,
     cancellation: Cancellation | None = None,
-) -> BenchReport:
-    """The report of a bundle on a board; look at its is_valid. Its notes say what the board is and is not.
+) -> BenchDocument:
+    """The report or sweep of a bundle on a board; look at its is_valid. Its notes say what the board is and is not.
 
     What was copied stays in ~/.cache/edgevit there, and nothing else. Raises DeviceError when the board is unreachable
     or unfit, MeasurementError when it did not finish, InputError and ParityError as the agent there does.
     """
     if AGENT not in bundle.manifest.files:
         raise InputError(f"{bundle.path}: has no {AGENT}, which runs on boards. Export the bundle again.")
+    check_agent(bundle, options.bench)
     progress.stage(f"Connecting to {host}")
     with connect(host, options.ssh, cancellation) as connection:
         progress.stage(f"Looking at {host}")
@@ -77,14 +77,36 @@ def bench_on_board(
             progress.stage(f"Preparing Python on {host}")
             site = _prepare(connection, plan, progress)
         progress.stage(f"Measuring on {host}")
-        limit_s = max(MAX_SECONDS, options.min_seconds) + WARMUP_MAX_SECONDS + OVERHEAD_SECONDS
-        ended = run_agent(connection, files, site, _arguments(options), limit_s, progress.update)
-    report = believe(host, bundle, ended)
-    emulated = ("The board is emulated: this is no board's latency.",) if report.machine.is_emulated else ()
-    is_target = fitness.is_target and not report.machine.is_emulated
-    notes = (*report.notes, *fitness.notes, *emulated, *plan.notes, *connection.notes)
-    name = bundle.manifest.device.name if is_target else str(host)
-    return report.model_copy(update={"device": name, "host": str(host), "notes": notes})
+        limit_s = options.bench.longest_s + OVERHEAD_SECONDS
+        ended = run_agent(connection, files, site, options.bench.words(), limit_s, progress.update)
+    document = believe(host, bundle, ended)
+
+    def named(report: BenchReport) -> BenchReport:
+        emulated = ("The board is emulated: this is no board's latency.",) if report.machine.is_emulated else ()
+        is_target = fitness.is_target and not report.machine.is_emulated
+        notes = (*report.notes, *fitness.notes, *emulated, *plan.notes, *connection.notes)
+        name = bundle.manifest.device.name if is_target else str(host)
+        return report.model_copy(update={"device": name, "host": str(host), "notes": notes})
+
+    if isinstance(document, BenchReport):
+        return named(document)
+    return document.model_copy(update={"reports": tuple(map(named, document.reports))})
+
+
+def check_agent(bundle: Bundle, options: BenchOptions) -> None:
+    """Raises InputError when the bundle's agent, which runs on the board, is older than an option that it is to have.
+
+    edgevit runs no other agent there than the one that the manifest vouches for.
+    """
+    options.check()
+    source = (bundle.path / AGENT).read_text(encoding="utf-8", errors="replace")
+    wanted = [(word, f'"{word}"') for word in options.words() if word.startswith("--") and word not in OLDEST_OPTIONS]
+    wanted += [("--threads with several numbers", "bench-sweep")] if len(options.threads) > 1 else []
+    for option, trace in wanted:
+        if trace not in source:
+            raise InputError(
+                f"{bundle.path}: its {AGENT} is older than {option}. Export the bundle again, or measure without it."
+            )
 
 
 def bundle_files(bundle: Bundle) -> dict[str, BundleFile]:
@@ -94,20 +116,26 @@ def bundle_files(bundle: Bundle) -> dict[str, BundleFile]:
     return {**bundle.manifest.files, MANIFEST: own}
 
 
-def believe(host: Host, bundle: Bundle, ended: AgentEnd) -> BenchReport:
-    """The report that an agent wrote, if it can be one of this bundle. Raises what the agent ended with."""
+def believe(host: Host, bundle: Bundle, ended: AgentEnd) -> BenchDocument:
+    """The report or sweep that an agent wrote, if it can be one of this bundle. Raises what the agent ended with."""
     if ended.code not in MEASURED or not ended.document:
         raise _failure(host, ended)
     try:
-        report = BenchReport.model_validate_json(ended.document)
+        document = DOCUMENT_KIND.validate_json(ended.document)
     except (ValidationError, RecursionError):
         raise DeviceError(
             f"{host}: wrote no report that edgevit can read ({quoted(ended.said) or 'no word'})."
         ) from None
-    samples = report.samples_ms
-    expected = summarize(list(samples)) if samples and all(map(_is_latency, samples)) else {}
-    stated = report.latency_ms.model_dump()
-    if not expected or not all(_is_same(stated[name], expected[name]) for name in stated):
+    if isinstance(document, BenchReport):
+        return _believed_report(host, bundle, document)
+    reports = tuple(_believed_report(host, bundle, report) for report in document.reports)
+    if _swept(document) != _swept(_sweep_of(reports)):
+        raise DeviceError(f"{host}: the figures of its sweep do not follow from its reports.")
+    return _sweep_of(reports)
+
+
+def _believed_report(host: Host, bundle: Bundle, report: BenchReport) -> BenchReport:
+    if not follows_from_samples(report):
         raise DeviceError(f"{host}: its figures do not follow from its samples. Is its clock or its memory broken?")
     entry = bundle.manifest.files[bundle.manifest.runtime.entry]
     if report.artifact_sha256 != entry.sha256:
@@ -120,9 +148,13 @@ def _prepare(connection: Connection, plan: Plan, progress: Progress) -> str:
     return unpack(connection, plan.key, plan.wheels, plan.imports, progress.update)
 
 
-def _arguments(options: RemoteOptions) -> list[str]:
-    words = ["--min-seconds", str(options.min_seconds), "--min-runs", str(options.min_runs)]
-    return words + ([] if options.threads is None else ["--threads", str(options.threads)])
+def _sweep_of(reports: Sequence[BenchReport]) -> BenchSweep:
+    """The sweep of these reports, worked out here."""
+    return BenchSweep.model_validate(sweep_document([report.model_dump(mode="json") for report in reports]))
+
+
+def _swept(sweep: BenchSweep) -> tuple[object, ...]:
+    return tuple(row.threads for row in sweep.rows), sweep.best_threads, sweep.is_valid
 
 
 def _profile(bundle: Bundle) -> Device | None:
@@ -141,16 +173,6 @@ def _failure(host: Host, ended: AgentEnd) -> EdgevitError:
         if kind.exit_code == ended.code and said:
             return kind(f"{host}: {said}.")
     return EdgevitError(f"{host}: the agent ended with code {ended.code} ({said or 'no word'}).")
-
-
-def _is_latency(sample: float) -> bool:
-    return math.isfinite(sample) and 0.0 < sample < 1e9
-
-
-def _is_same(stated: float | None, expected: float | None) -> bool:
-    if stated is None or expected is None:
-        return stated is expected
-    return math.isclose(stated, expected, rel_tol=RELATIVE_TOLERANCE, abs_tol=1e-9)
 
 
 def _cleaned(report: BenchReport) -> BenchReport:

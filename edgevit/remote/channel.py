@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import select
@@ -74,26 +75,33 @@ class Channel:
                 on_sent(count)
         return True
 
-    def lines(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
+    def lines(
+        self, limit_s: float, silence_s: float = math.inf, clock: Callable[[], float] = time.monotonic
+    ) -> Iterator[bytes]:
         """The lines that the command prints, until it ends. Meanwhile it is told every 5 s that we are still here.
 
-        Raises MeasurementError after limit_s, DeviceError when it prints more than any report has.
+        Raises MeasurementError after limit_s, and when no line came for silence_s; DeviceError when it prints more
+        than any report has.
         """
-        deadline, next_beat = clock() + limit_s, clock() + HEARTBEAT_S
+        began = clock()
+        deadline, overdue, next_beat = began + limit_s, began + silence_s, began + HEARTBEAT_S
         while True:
             now = clock()
             if now >= deadline:
                 raise MeasurementError(f"{self._host}: did not finish within {limit_s:.0f} s. Is the board overloaded?")
+            if now >= overdue:
+                raise MeasurementError(f"{self._host}: says nothing for {silence_s:.0f} s. Is the board overloaded?")
             if now >= next_beat:
                 self.send(BEAT)
                 next_beat = now + HEARTBEAT_S
             try:
-                line = self._lines.get(timeout=max(0.0, min(deadline, next_beat) - now))
+                line = self._lines.get(timeout=max(0.0, min(deadline, overdue, next_beat) - now))
             except queue.Empty:
                 continue
             if line is None:
                 break
             yield line
+            overdue = clock() + silence_s
         if self._is_flooded:
             raise DeviceError(
                 f"{self._host}: answers with more than {MAX_BYTES >> 20} MiB or {MAX_LINES:,} lines: refused."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,14 @@ from edgevit.remote.onboard_run import PREFIX
 from edgevit.remote.program import NO_PYTHON, OLD_PYTHON, program_command, program_text
 from edgevit.schema import Record
 
+# JetPack 4 and Ubuntu 18.04 have Python 3.6 as python3, and 3.8 among their packages.
+NEWER_PYTHON = (
+    "3.8 is the oldest that edgevit runs on. Install one beside it, which is then found by itself: "
+    "sudo apt-get install python3.8"
+)
 PIECE_BYTES = 1024 * 1024
 LOOK_LIMIT_S = 120.0
-COPY_LIMIT_S = 600.0
+COPY_SILENCE_S = 300.0  # a slow card writes out, or checks, one large file in it
 UNPACK_LIMIT_S = 900.0
 
 Believed = TypeVar("Believed")
@@ -70,7 +77,7 @@ def upload(connection: Connection, contents: Sequence[Content], on_progress: OnP
     """Copies what the board does not have yet, by sha256; the number of bytes that went over."""
     wanted = {content.file.sha256: content for content in contents}
     doing = "comparing files"
-    found = ask(connection, "missing", {"digests": list(wanted)}, doing=doing, limit_s=COPY_LIMIT_S)
+    found = ask(connection, "missing", {"digests": list(wanted)}, doing=doing, silence_s=COPY_SILENCE_S)
     absent = _believed(connection.host, TypeAdapter(list[Sha256]), found)
     sent = [wanted[digest] for digest in absent if digest in wanted]
     total = sum(content.file.size for content in sent)
@@ -97,7 +104,7 @@ def upload(connection: Connection, contents: Sequence[Content], on_progress: OnP
         return True
 
     request = {"files": [content.file.model_dump() for content in sent]}
-    ask(connection, "receive", request, doing="copying files", limit_s=COPY_LIMIT_S, send=send)
+    ask(connection, "receive", request, doing="copying files", silence_s=COPY_SILENCE_S, send=send)
     return total
 
 
@@ -142,21 +149,22 @@ def ask(
     request: Mapping[str, Any],
     *,
     doing: str,
-    limit_s: float,
+    limit_s: float = math.inf,
+    silence_s: float = math.inf,
     on_progress: OnProgress | None = None,
     send: Callable[[Channel], bool] | None = None,
 ) -> Any:
     """What the board's 'done' holds, not yet believed. send: sends what the request announces.
 
     Raises DeviceError when the connection is lost, the board has no Python, its disk is full, or it answers nonsense;
-    MeasurementError after limit_s.
+    MeasurementError after limit_s, or when it says nothing for silence_s.
     """
     text = program_text()
     head = text + json.dumps({"errand": errand, **request}).encode() + b"\n"
     with connection.start(program_command(len(text))) as channel:
         if channel.send(head) and send:
             send(channel)
-        for line in channel.lines(limit_s):
+        for line in channel.lines(limit_s, silence_s):
             if not line.startswith(PREFIX.encode()):
                 continue  # what the login shell prints by itself
             answer = _parsed(connection.host, line[len(PREFIX) :])
@@ -217,6 +225,9 @@ def _raise_failed(connection: Connection, failed: Any, doing: str) -> NoReturn:
         raise DeviceError(f"{host}: the wheels are there but cannot be imported ({text}).")
     if kind == "flood":
         raise DeviceError(f"{host}: {text}, which is refused.")
+    if kind == "silence":
+        fix = "Check its network, then give the same command again."
+        raise DeviceError(f"{host}: {text} while {doing}: the connection is there, but stands still. {fix}")
     if kind == "cut":
         raise dropped_error(host, doing)
     raise DeviceError(f"{host}: failed while {doing} ({text or 'no reason given'}).")
@@ -227,7 +238,7 @@ def _silent_end(connection: Connection, code: int, said: str, doing: str) -> Edg
     if code == NO_PYTHON:
         return DeviceError(f"{host}: has no python3. On the board: sudo apt install python3-minimal")
     if code == OLD_PYTHON:
-        return DeviceError(f"{host}: its python3 is older than 3.8. Install a newer one there.")
+        return DeviceError(f"{host}: its python3 is {_old_version(said)}. {NEWER_PYTHON}")
     if code == 255 or code < 0:
         if "Session open refused" in said:
             return DeviceError(f"{host}: allows no more sessions at a time. Raise MaxSessions in its sshd_config.")
@@ -237,3 +248,8 @@ def _silent_end(connection: Connection, code: int, said: str, doing: str) -> Edg
     if code in (132, 137, 139):
         return MeasurementError(f"{host}: Python was killed there while {doing}. Is there enough memory?")
     return DeviceError(f"{host}: failed while {doing} ({quoted(said) or f'exit code {code}'}).")
+
+
+def _old_version(said: str) -> str:
+    found = re.search(r"^Python ([0-9]{1,2}\.[0-9]{1,3}\.[0-9]{1,3})$", said, re.MULTILINE)
+    return found.group(1) if found else "too old"

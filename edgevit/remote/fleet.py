@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Literal
 
+from edgevit.benchreport import BenchDocument, BenchReport, BenchSweep
+from edgevit.board.sweep import thread_words
 from edgevit.errors import EdgevitError, MeasurementError
 from edgevit.progress import Progress
 from edgevit.remote.connection import Cancellation
 from edgevit.remote.host import Host
-from edgevit.results import BenchReport
 from edgevit.schema import SCHEMA_VERSION, Record, SchemaVersion
 
 POLL_SECONDS = 0.2
@@ -24,16 +25,24 @@ NORMAL_MAD = 0.6745
 OUTLIER_LEAST = 0.05
 OUTLIER_BOARDS = 3
 
-Measure = Callable[[Host, Progress, Cancellation], BenchReport]
+Measure = Callable[[Host, Progress, Cancellation], BenchDocument]
 
 
 class BoardResult(Record):
-    """One board's report, or why there is none. exit_code: what the command would end with for this board alone."""
+    """One board's report or sweep, or why there is none. exit_code: what the command would end with for it alone."""
 
     host: str
     report: BenchReport | None = None
+    sweep: BenchSweep | None = None
     error: str | None = None
     exit_code: int = 0
+
+    @property
+    def reports(self) -> tuple[BenchReport, ...]:
+        """The report, those of the sweep, or none."""
+        if self.sweep is not None:
+            return self.sweep.reports
+        return () if self.report is None else (self.report,)
 
 
 class Spread(Record):
@@ -67,11 +76,11 @@ def bench_fleet(hosts: Sequence[Host], measure: Measure, jobs: int, progress: Pr
 
     def work(host: Host) -> BoardResult:
         try:
-            report = measure(host, _BoardLine(host, lines), cancellation)
-            if not report.is_valid:
-                reasons = " ".join(report.invalid_reasons)
-                return BoardResult(host=str(host), report=report, error=reasons, exit_code=MeasurementError.exit_code)
-            return BoardResult(host=str(host), report=report)
+            found = measure(host, _BoardLine(host, lines), cancellation)
+            report, sweep = (found, None) if isinstance(found, BenchReport) else (None, found)
+            reasons = None if found.is_valid else " ".join(found.invalid_reasons)
+            code = 0 if found.is_valid else MeasurementError.exit_code
+            return BoardResult(host=str(host), report=report, sweep=sweep, error=reasons, exit_code=code)
         except EdgevitError as error:
             return BoardResult(host=str(host), error=str(error), exit_code=error.exit_code)
         except Exception as error:  # a fault of ours on one board does not stop the rest
@@ -102,12 +111,10 @@ def worst(codes: Iterable[int]) -> int:
 def spreads(boards: Sequence[BoardResult]) -> tuple[Spread, ...]:
     """Of each kind of which two boards or more have valid figures."""
     kinds: dict[tuple[object, ...], list[BenchReport]] = {}
-    for board in boards:
-        if board.report is not None and board.report.is_valid:
-            report = board.report
-            machine = report.machine
-            kind = (machine.cpu, machine.arch, machine.cores, report.runtime_version, report.threads, report.batch)
-            kinds.setdefault(kind, []).append(report)
+    for report in (each for board in boards for each in board.reports if each.is_valid):
+        machine = report.machine
+        how = (report.mode, report.threads, report.batch, report.streams, report.cores)
+        kinds.setdefault((machine.cpu, machine.arch, machine.cores, report.runtime_version, *how), []).append(report)
     return tuple(_spread(reports) for reports in kinds.values() if len(reports) > 1)
 
 
@@ -135,7 +142,8 @@ def _spread(reports: Sequence[BenchReport]) -> Spread:
     apart = outliers(medians)
     machine = f"{reports[0].machine.cpu}, {reports[0].machine.arch}"
     sentence = (
-        f"{len(reports)} boards with {machine}: medians from {low:.2f} to {high:.2f} ms, {100 * spread:.1f} % apart."
+        f"{len(reports)} boards with {machine}, {thread_words(reports[0].threads)}: medians from {low:.2f} to "
+        f"{high:.2f} ms, {100 * spread:.1f} % apart."
     )
     for index in apart:
         word = "slower" if medians[index] > middle else "faster"

@@ -56,7 +56,7 @@ def _ansible_hosts(path: Path) -> list[str]:
     document = _read_json(path)
     try:
         variables = dict(document["_meta"]["hostvars"])
-        listed = [str(name) for group in document.values() for name in dict(group).get("hosts", [])]
+        listed = [name for group in document.values() for name in _names(dict(group).get("hosts", []))]
     except (KeyError, TypeError, ValueError):
         problem = "is not what 'ansible-inventory --list' prints."
         raise BadFileError(path, problem, fix="Write it with: ansible-inventory --list > hosts.json") from None
@@ -66,6 +66,13 @@ def _ansible_hosts(path: Path) -> list[str]:
     if len(names) > MAX_HOSTS:
         raise BadFileError(path, f"has {len(names)} hosts; {MAX_HOSTS} are the most.")
     return [_destination(path, name, variables.get(name)) for name in names]
+
+
+def _names(hosts: Any) -> list[str]:
+    """A group's hosts. Raises TypeError for what is no list of names: `[1, null]`, or one name as a text."""
+    if not isinstance(hosts, list) or not all(isinstance(name, str) for name in hosts):
+        raise TypeError("hosts")
+    return hosts
 
 
 def _destination(path: Path, name: str, variables: Any) -> str:

@@ -22,6 +22,7 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from typing import Any, NoReturn
 
 from edgevit.remote.onboard_run import (
@@ -50,13 +51,15 @@ REQUEST_MAX_BYTES = 8 * 1024 * 1024
 CPUINFO_MAX_BYTES = 256 * 1024
 SPARE_BYTES = 16 * 1024 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT)
+PROGRESS_SECONDS = 5.0
 OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 def main() -> int:
     """The exit code: 0 done, 1 failed and said why."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+    for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
+    signal.signal(signal.SIGALRM, _refuse_silence)
     errands = {"look": look, "missing": missing, "receive": receive, "unpack": unpack, "bench": bench, "run": run}
     try:
         request = json.loads(sys.stdin.buffer.readline(REQUEST_MAX_BYTES).decode("utf-8"))
@@ -90,7 +93,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
 def missing(request: dict[str, Any]) -> list[str]:
     """Those of the sha256 sums asked for whose content is not here. Content that has changed is removed."""
     absent = []
-    for digest in request["digests"]:
+    for done, digest in enumerate(request["digests"], start=1):
         path = object_path(digest)
         if sha256_or_none(path) == digest:
             os.utime(path)
@@ -98,6 +101,7 @@ def missing(request: dict[str, Any]) -> list[str]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             absent.append(digest)
+        answer({"progress": [done, len(request["digests"]), "files"]})
     return absent
 
 
@@ -109,6 +113,7 @@ def receive(request: dict[str, Any]) -> int:
     if needed + SPARE_BYTES > free_bytes():
         text = f"{cache()}: {free_bytes() >> 20} MiB are free, and {(needed + SPARE_BYTES) >> 20} MiB are needed"
         raise RefusedError("full", text)
+    told = time.monotonic()
     with work_folder() as folder:
         for entry in request["files"]:
             partial = os.path.join(folder, "partial")
@@ -117,12 +122,16 @@ def receive(request: dict[str, Any]) -> int:
                 left = entry["size"]
                 while left:
                     signal.alarm(int(SILENCE_SECONDS))  # for a link that went silent without an end
-                    piece = sys.stdin.buffer.read(min(left, PIECE_BYTES))
+                    # what is there, be it a byte: a slow link is not silent
+                    piece = sys.stdin.buffer.read1(min(left, PIECE_BYTES))  # type: ignore[union-attr]
                     if not piece:
                         raise RefusedError("cut", "the copy ended early")
                     file.write(piece)
                     digest.update(piece)
                     left -= len(piece)
+                    if time.monotonic() >= told + PROGRESS_SECONDS:  # the host waits as long as there is some
+                        told = time.monotonic()
+                        answer({"progress": [(entry["size"] - left) >> 10, entry["size"] >> 10, "KiB"]})
                 signal.alarm(0)
                 file.flush()
                 os.fsync(file.fileno())
@@ -220,6 +229,10 @@ def _fail(kind: str, text: str) -> int:
 
 def _stop(number: int, frame: object) -> NoReturn:
     sys.exit(1)
+
+
+def _refuse_silence(number: int, frame: object) -> NoReturn:
+    raise RefusedError("silence", f"nothing arrived there for {SILENCE_SECONDS:.0f} s")
 
 
 if __name__ == "__main__":

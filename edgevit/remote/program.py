@@ -10,9 +10,22 @@ from importlib.resources import files
 from edgevit.board.amalgamate import take_apart
 
 MODULES = ("remote.onboard_store", "remote.onboard_run", "remote.onboard")
-# Reads the program's text from its input and runs it; what follows there is the request.
-LOADER = "import sys;sys.version_info<(3,8)and sys.exit(38);exec(compile(sys.stdin.buffer.read(%d),'edgevit','exec'))"
 NO_PYTHON, OLD_PYTHON = 37, 38
+NEWEST_MINOR, OLDEST_MINOR = 15, 8
+# Reads the program's text from its input and runs it; what follows there is the request.
+LOADER = "import sys;exec(compile(sys.stdin.buffer.read(%d),'edgevit','exec'))"
+# Runs the loader, or where this Python is too old for the program hands it to the shell's search. Any Python reads it.
+CHECK = (
+    "import os,sys;v=sys.version_info;v<(3,8)and os.execvp('sh',['sh','-c',sys.argv[2],sys.argv[1],'%d.%d.%d'%v[:3]]);"
+    "exec(sys.argv[1])"
+)
+# JetPack 4 has Python 3.6, and a newer one beside it once it is installed. $0: the loader; $1: the old one's version.
+SEARCH = (
+    'PATH="$PATH:$HOME/.local/bin"; '
+    f"for v in {' '.join(map(str, range(NEWEST_MINOR, OLDEST_MINOR - 1, -1)))}; do "
+    'if p=$(command -v "python3.$v"); then exec "$p" -c "$0"; fi; done; '
+    f'echo "Python $1" >&2; exit {OLD_PYTHON}'
+)
 
 
 @functools.cache
@@ -29,10 +42,12 @@ def program_text() -> bytes:
 def program_command(length: int, python: str = "python3") -> str:
     """The shell command that runs a program of `length` bytes, whatever the login shell is.
 
-    It ends with 37 where there is no such Python, with 38 where that is older than 3.8.
+    Where that Python is older than 3.8, the newest python3.N beside it runs the program instead. It ends with 37 where
+    there is no such Python, with 38 and 'Python 3.6.9' on stderr where there is an old one only.
     """
     name = shlex.quote(python)
-    script = f"command -v {name} >/dev/null 2>&1 || exit {NO_PYTHON}; exec {name} -c {shlex.quote(LOADER % length)}"
+    words = " ".join(map(shlex.quote, (CHECK, LOADER % length, SEARCH)))
+    script = f"command -v {name} >/dev/null 2>&1 || exit {NO_PYTHON}; exec {name} -c {words}"
     return f"exec sh -c {shlex.quote(script)}"
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgevit.benchreport import Latency
 from edgevit.recipe import Budget
 from edgevit.report.svg import BAD, GOOD, GRID, INK, MUTED, SERIES, draw
 from edgevit.report.tables import short_label
-from edgevit.results import Accuracy, Candidate, Epoch, Latency
+from edgevit.results import Accuracy, Candidate, Epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

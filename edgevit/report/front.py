@@ -94,7 +94,8 @@ def front_chart(result: TuneResult) -> str | None:
 def headline(result: TuneResult) -> str:
     """The verdict in one sentence."""
     if result.chosen is None:
-        return "No point of the front meets the budget."
+        is_judged = result.verdict.within_budget is False
+        return "No point of the front meets the budget." if is_judged else "No point of the front is chosen yet."
     point = result.trial(result.chosen)
     latency, _ = point.figures
     drop = result.test_drop or point.drop

@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 
+from edgevit.benchreport import BenchReport
 from edgevit.recipe import PRETRAINED, RANDOM
 from edgevit.report import charts, tables
 from edgevit.report.html import fill, safe
-from edgevit.results import BenchReport, RunMetrics
+from edgevit.results import RunMetrics
 from edgevit.units import format_mib, format_ms
 
 TEMPLATE = "page.html.j2"

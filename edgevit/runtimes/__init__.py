@@ -56,6 +56,13 @@ RUNTIMES = {
     "torchscript": RuntimeEntry("edgevit.runtimes.torchscript", "torch", ".ts", "train"),
 }
 
+# Of ONNX Runtime's session entries. An x86 without VNNI saturates the sums of U8S8 products, an ARM does not: what is
+# meant for ARM is judged with exact sums here.
+EXACT_INTEGER_SUMS = {"session.x64quantprecision": "1"}
+# Where nothing is timed: beside other work, threads that spin while they wait take many times as long.
+YIELD_WHEN_IDLE = {"session.intra_op.allow_spinning": "0"}
+EVERY_CORE = 0
+
 
 def open_session(path: Path | str, runtime: str, threads: int, config: Mapping[str, str] | None = None) -> Session:
     """The artifact, opened by a runtime with that many threads. `config`: the runtime's own session entries.

@@ -5,6 +5,7 @@ Python 3.8, numpy and openvino only: this file is also a part of the bundle's ag
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def open_session(path: str, threads: int, config: dict[str, str]) -> OpenVinoSes
         raise BadFileError(path, "is a directory, not a model." if os.path.isdir(path) else "there is no such file.")
     properties = {**DEFAULTS, **({"INFERENCE_NUM_THREADS": str(threads)} if threads else {}), **config}
     try:
-        compiled = openvino.Core().compile_model(_read_onnx(openvino, path), "CPU", properties)
+        compiled = _only_core().compile_model(_read_onnx(openvino, path), "CPU", properties)
     except Exception as error:  # OpenVINO's exceptions share no class but this one
         problem = f"is not a model that OpenVINO {openvino.__version__} can load ({_ov_reason(error)})."
         raise BadFileError(path, problem, fix="Export it again, or use a newer openvino.") from error
@@ -87,6 +88,15 @@ def import_runtime() -> Any:
         fix = "pip install openvino, or in a bundle's directory: pip install -r requirements.txt"
         raise MissingExtraError("openvino", "openvino", fix) from None
     return openvino
+
+
+@functools.lru_cache(maxsize=None)
+def _only_core() -> Any:
+    """The process's one and only. A Core gives its thread another stack for signals and puts the former one back when
+    it ends; where two of them end in the order in which they began, what is put back was freed already, and the next
+    signal that Python handles ends the process (OpenVINO 2026.4.1).
+    """
+    return import_runtime().Core()
 
 
 def _read_onnx(openvino: Any, path: str) -> Any:

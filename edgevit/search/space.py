@@ -125,9 +125,6 @@ def policy_of(parameters: Parameters, space: SearchSpace, schedule: Schedule) ->
     """
     chosen = {name: choices[0] for name, choices, _ in every_dimension(space)} | dict(parameters)
     size = chosen["image_size"]
-    common = {"image_size": None if size == space.image_sizes[0] else size, "threads": chosen["threads"]}
-    if chosen["runtime"] == "torchscript":  # runs fp32 of the module itself: no rewrite reaches it
-        return Policy.model_validate({**common, "runtime": "torchscript"})
     runtime: RuntimeName = chosen["runtime"]  # type: ignore[assignment]
     kinds = _with_kernels(runtime, {kind: chosen[kind] for kind in ("linear", "conv", "attention", "residual")})
     is_int8 = any(precision != "fp32" for precision in kinds.values())
@@ -135,8 +132,9 @@ def policy_of(parameters: Parameters, space: SearchSpace, schedule: Schedule) ->
     approximations = (chosen[group] for group in space.approximations)
     further = space.int8_rewrites.get(runtime, ()) if is_static and chosen["int8_rewrites"] else ()
     fields: dict[str, Any] = {
-        **common,
         **kinds,
+        "image_size": None if size == space.image_sizes[0] else size,
+        "threads": chosen["threads"],
         "runtime": runtime,
         "rewrites": (*space.rewrites.get(runtime, ()), *further, *(name for name in approximations if name)),
         "tokens": _reduction(chosen, space, schedule),

@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
+from edgevit.benchreport import Machine
 from edgevit.policy import Policy
-from edgevit.results import Accuracy, AccuracyDrop, Machine, Verdict
+from edgevit.results import Accuracy, AccuracyDrop, Verdict
 from edgevit.schema import SCHEMA_VERSION, Record, SchemaVersion
 
 # complete: measured on all pictures. partial: stopped early, its drop is of the first pictures only.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from edgevit.recipe import Budget
 from edgevit.results import Accuracy, AccuracyDrop
 from edgevit.search.describe import in_words
+from edgevit.search.examiner import MS
 from edgevit.search.front import cost_words
 from edgevit.search.trials import Outcome, Trial, Variant
 from edgevit.units import format_percent, format_points
@@ -55,8 +56,8 @@ def chosen_sentences(
     assert point.drop is not None
     against = ""
     if fp32 and fp32.cost and fp32.number != point.number:
-        ratio = fp32.cost / latency
-        against = f" against {cost_words(fp32.cost, unit)} for fp32 ({ratio:.2f}× as fast)"
+        gain = "as fast" if unit == MS else "fewer"
+        against = f" against {cost_words(fp32.cost, unit)} for fp32 ({fp32.cost / latency:.2f}× {gain})"
     searched = f"{_drop_words(point.drop)} on the {point.drop.n:,} held-out pictures"
     sentences = [
         f"Chosen: {in_words(point.variant)}. It takes {cost_words(latency, unit)}{against}, {searched}.",

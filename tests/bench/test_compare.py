@@ -9,10 +9,14 @@ import pytest
 
 from edgevit.artifact import Manifest
 from edgevit.bench.compare import NOT_INTERLEAVED, compare, newcombe_interval
+from edgevit.benchreport import BenchReport
 from edgevit.board.stats import summarize
 from edgevit.errors import InputError
-from edgevit.results import Accuracy, BenchReport
+from edgevit.results import Accuracy
 
+STARTS = {"starts": 3} | dict.fromkeys(
+    ("python_ms", "check_ms", "import_ms", "load_ms", "first_inference_ms", "first_start_ms", "spread_ms"), 1.0
+)
 MACHINE = {"cpu": "AMD EPYC", "arch": "x86_64", "cores": 2, "os": "Debian 12", "python": "3.11.7"}
 
 
@@ -133,3 +137,16 @@ def test_newcombes_interval_is_that_of_his_published_example() -> None:
     # Newcombe 1998, table II, (a) 56/70 - 48/80, method 10: 0.0524 to 0.3339
     low, high = newcombe_interval(wilson(48, 80), wilson(56, 70))
     assert (low, high) == (pytest.approx(5.24, abs=0.005), pytest.approx(33.39, abs=0.005))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"mode": "cold-start", "cold_start": STARTS}, "measured in two ways, 'latency' and 'cold-start'"),
+        ({"streams": 2}, "measured with 1 and 2 streams"),
+        ({"cores": [0, 1]}, "held to different cores"),
+    ],
+)
+def test_what_was_measured_in_another_way_is_not_compared(changes: dict[str, Any], reason: str) -> None:
+    (difference,) = compare({"A": report(20.0), "B": report(10.0, **changes)}).differences
+    assert (difference.is_real, difference.sentence) == (None, f"A and B are not comparable: {reason}.")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
+from edgevit.bench import local
 from edgevit.bench.local import bench_bundle
 from edgevit.bench.process import child_environment, last_line, module_command
 from edgevit.errors import EdgevitError, InputError, MeasurementError, ParityError
@@ -87,6 +90,20 @@ def test_a_process_that_does_not_end_is_given_up() -> None:
 
     with pytest.raises(MeasurementError, match="B: was not measured within 310 s"):
         bench_bundle(Path("B"), run=late)
+
+
+def test_what_a_process_that_is_given_up_had_started_ends_with_it(tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+    script = (
+        "import pathlib, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"pathlib.Path({str(started)!r}).write_text(str(child.pid))\n"
+        "child.wait()\n"
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        local._run([sys.executable, "-c", script], 5.0)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(started.read_text())).wait(timeout=20)
 
 
 def test_a_child_imports_this_edgevit_whatever_lies_in_its_directory(tmp_path: Path) -> None:

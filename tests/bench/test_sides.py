@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from example_bench import example_bench
 
 from edgevit.artifact import Manifest
 from edgevit.bench import sides
 from edgevit.bench.compare import Comparison, Difference
 from edgevit.bench.interleave import ArtifactRun, Interleaved
 from edgevit.bench.local import bench_bundle
-from edgevit.bench.sides import compare_sides, read_sides
+from edgevit.bench.sides import compare_sides, read_reports, read_sides
+from edgevit.benchreport import BenchReport
 from edgevit.board.sensors import describe_machine
+from edgevit.board.sweep import sweep_document
 from edgevit.errors import BadFileError, InputError
-from edgevit.results import BenchReport
 from edgevit.store import write_json
 
 MakeBundle = Callable[..., Path]
@@ -68,6 +70,26 @@ def test_one_side_twice_is_refused(make_bundle: MakeBundle) -> None:
     bundle = make_bundle()
     with pytest.raises(InputError, match=rf"^{bundle}: is named twice\.$"):
         read_sides((bundle, bundle))
+
+
+def test_a_sweep_is_no_side(tmp_path: Path) -> None:
+    reports = [example_bench(threads=threads).model_dump(mode="json") for threads in (1, 2)]
+    path = tmp_path / "sweep.json"
+    write_json(path, sweep_document(reports))
+    with pytest.raises(BadFileError, match=r"sweep\.json: is a sweep of 2 reports, and one is compared\. Measure with"):
+        read_sides((path,))
+    assert [each.threads for each in read_reports(path)] == [1, 2]
+    write_json(path, {**sweep_document(reports), "reports": []})
+    with pytest.raises(BadFileError, match=r"sweep\.json: .*at least 1 item"):
+        read_reports(path)
+
+
+def test_a_file_larger_than_any_report_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    with path.open("wb") as file:
+        file.truncate(64 * 1024 * 1024 + 1)
+    with pytest.raises(BadFileError, match=r"large\.json: has more than 64 MiB, which no report has\.$"):
+        read_reports(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not json", b'{"kind": "run"}', b"[]", b"\xff\xfe\x00"])

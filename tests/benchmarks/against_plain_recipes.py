@@ -11,7 +11,6 @@ file keeps machine, versions and raw samples.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from edgevit.data.batches import input_batches
 from edgevit.data.datasets import Dataset, open_dataset
 from edgevit.data.samples import sample_pictures
 from edgevit.export.onnx import INPUT, OUTPUT
+from edgevit.extras import installed_versions
 from edgevit.models.checkpoint import load_checkpoint
 from edgevit.models.create import create_model
 from edgevit.recipe import RANDOM, Budget, ExportSpec, ModelSpec, ParityThresholds, split_as_trained
@@ -91,7 +91,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             contest = open_contest(name, checkpoint, arguments.threads, Path(folder))
             results[name] = bench_model(contest, arguments.trials)
-    versions = {package: importlib.metadata.version(package) for package in VERSIONED}
+    versions = installed_versions(VERSIONED)
     machine = {**describe_machine(), "versions": versions, "threads": arguments.threads}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(arguments.output, {"schema_version": 2, "kind": "benchmarks", "machine": machine, "models": results})

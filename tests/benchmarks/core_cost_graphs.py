@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -161,6 +162,8 @@ def _rowwise() -> Iterator[onnx.ModelProto]:
     for shape in (*TOKENS, (3, 197, 197), (16, 256, 256), (16, 64, 64), (4, 16, 16)):
         yield _one(shape, "Softmax", axis=-1)
         yield _one(shape, "LayerNormalization", weights(shape[-1]), weights(shape[-1]))
+        rows = (1, math.prod(shape[:-1]), shape[-1])
+        yield _one(rows, "InstanceNormalization", weights(rows[1]), weights(rows[1]))
         graph = Graph(shape)
         scale, bias = weights(shape[-1]), weights(shape[-1])
         yield graph.model(graph.op("SkipLayerNormalization", "x", "x", scale, bias, domain=MS))

@@ -10,9 +10,10 @@ ask is what an artifact loses against its own fp32.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,18 +37,26 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Stage:
+    """smaller: sides that every other batch is drawn at, for a model that takes any size; smaller pictures then cost
+    it less accuracy, as they do a model that was trained on crops of many sizes.
+    """
+
     side: int
     pictures: int
     learning_rate: float
     batch: int
+    smaller: tuple[int, ...] = ()
 
 
 STAGES = {
     "deit_tiny_patch16_224": (Stage(64, 60_000, 1e-3, 96), Stage(112, 20_000, 6e-4, 64), Stage(224, 6_000, 3e-4, 48)),
-    "mobilevit_s": (Stage(64, 24_000, 1e-3, 64), Stage(128, 6_000, 6e-4, 48), Stage(256, 1_200, 3e-4, 24)),
+    "mobilevit_s": (
+        Stage(64, 24_000, 1e-3, 64), Stage(128, 6_000, 6e-4, 48), Stage(256, 1_200, 3e-4, 24),
+        Stage(256, 2_400, 3e-4, 24, (224, 192)),
+    ),
     "fastvit_t8": (Stage(64, 24_000, 1e-3, 64), Stage(128, 3_600, 6e-4, 48), Stage(256, 900, 3e-4, 20)),
     "efficientvit_m0": (Stage(224, 20_000, 1e-3, 64),),
-}
+}  # fmt: skip
 # oneDNN's backward of FastViT's large depthwise convolutions corrupts memory above 64 px (torch 2.13, AVX-512).
 WITHOUT_ONEDNN = {"fastvit_t8"}
 
@@ -76,9 +85,11 @@ def train(name: str, dataset: Dataset, target: Path) -> None:
     model = create_model(spec, len(dataset.classes), seed=SEED)
     for stage in STAGES[name]:
         model = resize_model(model, stage.side)
-        preprocess = preprocess_for(model, spec.model_copy(update={"image_size": stage.side}))
+        sides = (stage.side, *stage.smaller)
+        preprocesses = [preprocess_for(resize_model(model, side), spec) for side in sides]
+        preprocess = preprocesses[0]
         start = time.monotonic()
-        run_stage(model, preprocess, dataset.train, stage, generator)
+        run_stage(model, preprocesses, dataset.train, stage, generator)
         print(f"{name}: {stage.side} px, {stage.pictures} pictures, {time.monotonic() - start:.0f} s", flush=True)
     info = Checkpoint(
         model=name,
@@ -97,8 +108,13 @@ def train(name: str, dataset: Dataset, target: Path) -> None:
 
 
 def run_stage(
-    model: nn.Module, preprocess: Preprocess, pictures: PictureSet, stage: Stage, generator: np.random.Generator
+    model: nn.Module,
+    preprocesses: Sequence[Preprocess],
+    pictures: PictureSet,
+    stage: Stage,
+    generator: np.random.Generator,
 ) -> None:
+    """preprocesses: of the stage's side, then of each of its smaller ones."""
     import_timm()
     from timm.optim import create_optimizer_v2
 
@@ -106,7 +122,7 @@ def run_stage(
     steps = stage.pictures // stage.batch
     is_bfloat16 = torch.backends.mkldnn.enabled and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     model.train()
-    for step, (pixels, labels) in enumerate(batches(pictures, preprocess, stage.batch, steps, generator)):
+    for step, (pixels, labels) in enumerate(batches(pictures, preprocesses, stage.batch, steps, generator)):
         warmth = min(1.0, (step + 1) / (0.1 * steps))
         for group in optimizer.param_groups:
             group["lr"] = stage.learning_rate * warmth * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -120,10 +136,15 @@ def run_stage(
 
 
 def batches(
-    pictures: PictureSet, preprocess: Preprocess, size: int, count: int, generator: np.random.Generator
+    pictures: PictureSet, preprocesses: Sequence[Preprocess], size: int, count: int, generator: np.random.Generator
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(pixels (size, C, H, W), labels (size,)), drawn anew each time and flipped half of the time."""
-    for _ in range(count):
+    """(pixels (size, C, H, W), labels (size,)), drawn anew each time and flipped half of the time.
+
+    Every other batch is by one of the preprocesses after the first, in turn.
+    """
+    smaller = itertools.cycle(preprocesses[1:] or preprocesses)
+    for index in range(count):
+        preprocess = next(smaller) if index % 2 else preprocesses[0]
         rows = generator.integers(len(pictures), size=size)
         pixels = as_input(pictures, preprocess, rows)
         flipped = torch.from_numpy(generator.random(size) < 0.5).view(-1, 1, 1, 1)

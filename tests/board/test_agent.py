@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
-from argparse import Namespace
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgevit.board import agent
+from edgevit.benchreport import BenchReport, BenchSweep
+from edgevit.board import agent, bench, session
 from edgevit.board.agent import likeliest, main
-from edgevit.errors import InputError
-from edgevit.results import BenchReport
+from edgevit.board.bench import progress_teller
+from edgevit.board.options import BenchOptions
+from edgevit.errors import DeviceError, InputError
 
 MakeBundle = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -108,12 +111,12 @@ def test_bench_with_too_few_runs_writes_its_report_and_ends_with_6(make_bundle: 
 def test_bench_on_a_throttled_board_ends_with_6(
     make_bundle: MakeBundle, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = agent.read_sensors
+    read = bench.read_sensors
 
     def throttled(at: str, kind: str) -> dict[str, Any]:
         return {**read(at, "none"), "throttled": at == "during", "throttle_flags": ["throttled"] * (at == "during")}
 
-    monkeypatch.setattr(agent, "read_sensors", throttled)
+    monkeypatch.setattr(bench, "read_sensors", throttled)
     assert main(["bench", "--bundle", str(make_bundle()), "--min-seconds", "0"]) == 6
     captured = capsys.readouterr()
     assert "The CPU was throttled during the run (throttled): let it cool down" in one_line(captured.err)
@@ -182,6 +185,14 @@ def test_of_equal_probabilities_the_first_class_leads() -> None:
         (["bench", "--min-seconds", "nan"], "--min-seconds: 'nan' is not a number of seconds from 0 to 3600"),
         (["bench", "--min-seconds", "soon"], "--min-seconds: 'soon' is not a number of seconds"),
         (["predict", "x.png", "--top", "1.5"], "--top: '1.5' is not a whole number from 1"),
+        (["bench", "--threads", "1,1"], "--threads: 1 is named twice"),
+        (["selfcheck", "--threads", "1,2"], "--threads takes several numbers with bench only"),
+        (["bench", "--percentiles", "100"], "--percentiles: '100' is not a percentile between 0 and 100"),
+        (["bench", "--cores", "some"], "--cores: 'some' is not big, little or a list of cores"),
+        (["bench", "--cores", "9000"], "--cores: '9000' is not big, little or a list of cores"),
+        (["bench", "--cold-start", "1"], "--cold-start: '1' is not a whole number from 3 to 1000"),
+        (["bench", "--duration", "3", "--min-seconds", "2"], "--duration and --min-seconds both say how long"),
+        (["bench", "--single-stream", "--streams", "2"], "--streams does not go with --single-stream"),
         (["selfcheck", "--fast"], "nrecognized arguments: --fast"),
         (["selfcheck"], "manifest.json: there is no such file: this is not a bundle"),
         (["selfcheck", "--bundle", "/nowhere/at/all"], "/nowhere/at/all: there is no such directory"),
@@ -213,11 +224,11 @@ def test_an_unknown_runtime_is_named(make_bundle: MakeBundle, capsys: Capture) -
 
 
 def test_the_single_file_refuses_a_bundle_of_another_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "open_session", lambda *_: None, raising=False)
-    monkeypatch.setattr(agent, "RUNTIME", "onnxruntime", raising=False)
-    assert agent.runtime_functions("onnxruntime")["RUNTIME"] == "onnxruntime"
+    monkeypatch.setattr(session, "open_session", lambda *_: None, raising=False)
+    monkeypatch.setattr(session, "RUNTIME", "onnxruntime", raising=False)
+    assert session.runtime_functions("onnxruntime")["RUNTIME"] == "onnxruntime"
     with pytest.raises(InputError, match=r"runtime.name: is 'torchscript', and this agent.py runs 'onnxruntime'"):
-        agent.runtime_functions("torchscript")
+        session.runtime_functions("torchscript")
 
 
 @pytest.mark.parametrize(
@@ -256,11 +267,11 @@ def test_a_reader_that_goes_away_is_no_traceback(
 def test_bench_tells_its_progress_where_the_environment_asks_for_it(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    arguments = Namespace(min_runs=64, min_seconds=3.0)
+    options = BenchOptions(min_runs=64, min_seconds=3.0)
     monkeypatch.delenv("EDGEVIT_PROGRESS", raising=False)
-    assert agent._progress_teller(arguments) is None
+    assert progress_teller(options) is None
     monkeypatch.setenv("EDGEVIT_PROGRESS", "1")
-    tell = agent._progress_teller(arguments)
+    tell = progress_teller(options)
     assert tell is not None
     tell(32, 3.0)
     tell(640, 1.5)
@@ -270,3 +281,127 @@ def test_bench_tells_its_progress_where_the_environment_asks_for_it(
         "progress: 50 100 % (640 runs)",
         "progress: 100 100 % (640 runs)",
     ]
+
+
+QUICK = ("--json", "--min-seconds", "0")
+
+
+def bench_document(capsys: Capture, root: Path, *flags: str, code: int = 0) -> dict[str, Any]:
+    ended = main(["bench", "--bundle", str(root), *flags])
+    assert ended == code or (ended == 6 and "--cold-start" in flags)  # seconds, in which others may be busy
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_a_sweep_is_one_document_with_a_report_of_each_count(make_bundle: MakeBundle, capsys: Capture) -> None:
+    root = make_bundle()
+    document = bench_document(capsys, root, *QUICK, "--threads", "2,1", "--percentiles", "95", "--device", "here")
+    sweep = BenchSweep.model_validate(document)
+    assert [report.threads for report in sweep.reports] == [row.threads for row in sweep.rows] == [2, 1]
+    assert {report.device for report in sweep.reports} == {"here"}
+    assert [report.percentiles[0].percent for report in sweep.reports] == [95.0, 95.0]
+    assert sweep.best_threads in (1, 2)
+    assert main(["bench", "--bundle", str(root), "--min-seconds", "0", "--threads", "1,2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tiny, fp32, onnxruntime ")
+    assert lines[2].split()[:3] == ["threads", "p50", "p90"]
+    assert "Note: Measured for 0.0 s; 3 s are the rule." in lines
+
+
+def test_a_sweep_of_an_invalid_measurement_ends_with_6(make_bundle: MakeBundle, capsys: Capture) -> None:
+    document = bench_document(capsys, make_bundle(), *QUICK, "--threads", "1,2", "--min-runs", "5", code=6)
+    assert document["invalid_reasons"][0] == "1 thread: Too few samples: 5 runs, and 64 are the least."
+
+
+def test_what_ends_one_process_of_a_sweep_ends_it_in_the_same_words(make_bundle: MakeBundle, capsys: Capture) -> None:
+    assert main(["bench", "--bundle", str(make_bundle()), *QUICK, "--threads", "1,2", "--batch", "3"]) == 2
+    assert one_line(capsys.readouterr().err) == (
+        "Error: --batch 3: this bundle takes 1 at a time. Leave --batch out, or export it again with --dynamic-batch."
+    )
+
+
+def test_a_batch_is_chosen_where_the_bundle_leaves_it_free(make_bundle: MakeBundle, capsys: Capture) -> None:
+    root = make_bundle(batch="N")
+    assert bench_document(capsys, root, *QUICK)["batch"] == 1
+    report = BenchReport.model_validate(bench_document(capsys, root, *QUICK, "--batch", "4"))
+    assert (report.batch, report.latency_ms.runs) == (4, len(report.samples_ms))
+    busy_s = sum(report.samples_ms) / 1000
+    assert report.pictures_per_s == pytest.approx(4 * len(report.samples_ms) / busy_s)
+
+
+def test_a_batch_that_is_the_bundles_own_is_taken(make_bundle: MakeBundle, capsys: Capture) -> None:
+    assert bench_document(capsys, make_bundle(batch=8), *QUICK, "--batch", "8")["batch"] == 8
+
+
+def test_streams_run_a_session_each(make_bundle: MakeBundle, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    open_one = bench.open_artifact
+    monkeypatch.setattr(bench, "open_artifact", lambda *words: opened.append(words) or open_one(*words))
+    report = BenchReport.model_validate(bench_document(capsys, make_bundle(), *QUICK, "--streams", "3"))
+    assert (report.mode, report.streams, len(opened)) == ("streams", 3, 3)
+    assert report.latency_ms.runs >= 64
+    assert report.pictures_per_s is not None
+
+
+def test_cold_starts_are_timed_from_the_start_of_a_process(make_bundle: MakeBundle, capsys: Capture) -> None:
+    root = make_bundle(batch="N")
+    document = bench_document(capsys, root, "--json", "--cold-start", "3", "--batch", "2", "--threads", "2")
+    report = BenchReport.model_validate(document)
+    found = report.cold_start
+    assert found is not None
+    assert (report.mode, report.batch, report.threads, found.starts, len(report.samples_ms)) == (
+        "cold-start", 2, 2, 3, 3,
+    )  # fmt: skip
+    slowest = max(report.samples_ms)
+    assert all(0 < phase < slowest for phase in (found.python_ms, found.import_ms, found.first_inference_ms))
+    assert found.first_start_ms == report.samples_ms[0]
+    assert found.spread_ms == pytest.approx(max(report.samples_ms) - min(report.samples_ms))
+    assert any(note.startswith("Files may be cached") for note in report.notes)
+
+
+def test_a_process_is_held_to_cores(make_bundle: MakeBundle, capsys: Capture) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    try:
+        document = bench_document(capsys, make_bundle(), *QUICK, "--cores", str(cores[-1]), "--threads", "2")
+        assert os.sched_getaffinity(0) == {cores[-1]}
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert document["cores"] == [cores[-1]]
+    assert "2 threads share 1 core that the process was held to." in document["notes"]
+
+
+def test_a_wait_and_a_governor_are_in_the_report(
+    make_bundle: MakeBundle, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cooled = {"seconds": 20.0, "from_c": 60.0, "to_c": 50.0, "is_at_rest": True}
+    monkeypatch.setattr(bench, "cool_down", lambda *_: cooled)
+    monkeypatch.setattr(bench, "held_governor", lambda: contextlib.nullcontext("The governor was held."))
+    document = bench_document(capsys, make_bundle(), *QUICK, "--cool-down", "--set-governor")
+    assert document["cool_down"] == cooled
+    assert document["notes"][-2:] == ["Waited 20 s before measuring: 60 °C, then 50 °C.", "The governor was held."]
+
+
+def test_a_governor_that_may_not_be_set_ends_with_5(
+    make_bundle: MakeBundle, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> contextlib.AbstractContextManager[str]:
+        raise DeviceError("--set-governor: is not allowed (sudo: a password is required).")
+
+    monkeypatch.setattr(bench, "held_governor", refuse)
+    assert main(["bench", "--bundle", str(make_bundle()), "--set-governor"]) == 5
+    assert "a password is required" in one_line(capsys.readouterr().err)
+
+
+def test_a_start_by_itself_writes_its_parts(make_bundle: MakeBundle, capsys: Capture) -> None:
+    assert main(["start", "--bundle", str(make_bundle()), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["kind"], document["threads"], document["batch"]) == ("start", 1, 1)
+    assert document["total_ms"] > 0
+
+
+def test_help_says_nothing_of_what_is_for_ourselves(capsys: Capture) -> None:
+    assert main(["bench", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--streams", "--cold-start", "--set-governor", "--percentiles"))
+    assert main(["--help"]) == 0
+    assert "start " not in capsys.readouterr().out.replace("cold-start", "")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from edgevit.benchreport import BenchReport
 from edgevit.board.amalgamate import AGENT_RUNTIMES, agent_source, join_parts, take_apart
 from edgevit.errors import UnknownNameError
-from edgevit.results import BenchReport
 from edgevit.runtimes import RUNTIMES
 
 # what a board has: neither edgevit nor the heavy libraries of the host

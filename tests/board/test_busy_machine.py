@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgevit.bench.process import child_environment
-from edgevit.results import BenchReport
+from edgevit.benchreport import BenchReport
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux to keep to one processor")
 LOAD = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint('at work', flush=True)\nwhile True: pass"

@@ -18,17 +18,6 @@ CPU = "sys/devices/system/cpu"
 VERSIONS = {"nvidia-jetpack": "6.2+b77", "libnvinfer10": "10.3.0.30-1+cuda12.5"}
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
-    def build(files: dict[str, str]) -> Path:
-        for name, text in files.items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(text)
-        return tmp_path
-
-    return build
-
-
 def no_program(words: Sequence[str]) -> str:
     return ""
 

@@ -142,6 +142,8 @@ def test_cpu_of_a_pi_is_its_core_and_its_board() -> None:
     assert cpu_name(cpuinfo, "Raspberry Pi 5 Model B Rev 1.0\0") == "Cortex-A76 (Raspberry Pi 5 Model B Rev 1.0)"
     assert cpu_name("CPU part\t: 0xd05\nCPU part\t: 0xd0b\n", "") == "Cortex-A55 + Cortex-A76"
     assert cpu_name("CPU part\t: 0xfff\n", "") == "ARM part 0xfff"
+    assert cpu_name("CPU part\t: 0xd41\n", "") == "Cortex-A78"
+    assert cpu_name("CPU part\t: 0x004\n", "") == "NVIDIA Carmel"
     assert cpu_name("model name\t: AMD EPYC 7763\n", "") == "AMD EPYC 7763"
     assert cpu_name("", "Some Board\0") == "Some Board"
     assert cpu_name("", "") == ""

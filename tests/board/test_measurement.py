@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 
+from edgevit.benchreport import BenchReport
 from edgevit.board import measurement
-from edgevit.board.measurement import bench_report, describe_bench, parse_peak_kib, peak_rss_mib
-from edgevit.results import BenchReport
+from edgevit.board.coldstart import PHASES
+from edgevit.board.describe import describe_bench
+from edgevit.board.measurement import Setup, bench_report, parse_peak_kib, peak_rss_mib
 
+NEW_FIELDS = (
+    "mode", "streams", "cores", "percentiles", "early_stopping_p90_ms", "pictures_per_s", "cold_start", "cool_down",
+)  # fmt: skip
 MANIFEST = {
     "edgevit": "0.1.0",
     "model": {"name": "tiny"},
@@ -40,6 +45,9 @@ def report(
     governor: str | None = None,
     foreign: float | None = None,
     energy: dict[str, Any] | None = None,
+    wall_s: float | None = None,
+    batch: int = 1,
+    **setup: Any,
 ) -> BenchReport:
     reading = {
         "governor": governor, "clock_mhz": None, "clock_range_mhz": [600.0, 2400.0], "temperature_c": None,
@@ -48,18 +56,26 @@ def report(
     }  # fmt: skip
     document = bench_report(
         MANIFEST,
-        {"samples_ms": list(samples_ms), "warmup_runs": 16, "is_steady": is_steady},
+        {
+            "samples_ms": list(samples_ms),
+            "warmup_runs": 16,
+            "is_steady": is_steady,
+            "wall_s": sum(samples_ms) / 1000 if wall_s is None else wall_s,
+        },
         [{"at": "before", **reading}, {"at": "after", **reading}],
         counted,
+        setup=Setup(threads=threads, **setup),
         runtime_version="1.31.1",
-        threads=threads,
-        batch=1,
+        batch=batch,
         device=device,
         load_ms=100.0,
         first_inference_ms=60.0,
         others_share=foreign,
         energy=energy,
     )
+    if setup.get("mode") == "cold-start":
+        document["cold_start"] = {"starts": len(samples_ms), "first_start_ms": samples_ms[0], "spread_ms": 0.0}
+        document["cold_start"].update(dict.fromkeys(PHASES, 1.0))
     return BenchReport.model_validate_json(json.dumps({"schema_version": 1, **document}))
 
 
@@ -107,10 +123,10 @@ def test_a_run_of_less_than_a_second_is_not_judged_by_load_or_drift() -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_energy_is_told_with_its_sensor_or_why_it_is_not_available() -> None:
-    energy = {"mj_per_inference": 91.25, "power_w": 3.4, "sensor": "VDD_IN", "readings": 9, "missing": ""}
+    energy = {"mj_per_picture": 91.25, "power_w": 3.4, "sensor": "VDD_IN", "readings": 9, "missing": ""}
     found = report(energy=energy)
-    assert "energy 91.2 mJ per inference at 3.40 W (VDD_IN)" in describe_bench(found.model_dump()).splitlines()
-    none = {"mj_per_inference": None, "power_w": None, "sensor": "", "readings": 0, "missing": "no sensor"}
+    assert "energy 91.2 mJ per picture at 3.40 W (VDD_IN)" in describe_bench(found.model_dump()).splitlines()
+    none = {"mj_per_picture": None, "power_w": None, "sensor": "", "readings": 0, "missing": "no sensor"}
     assert "energy not available: no sensor" in describe_bench(report(energy=none).model_dump()).splitlines()
 
 
@@ -178,3 +194,81 @@ def test_peak_memory_is_vmhwm_in_mib_and_ru_maxrss_stands_in(monkeypatch: pytest
 
     monkeypatch.setattr(measurement, "open", missing, raising=False)
     assert peak_rss_mib() >= 10
+
+
+@pytest.mark.usefixtures("machine")
+def test_pictures_per_second_are_those_of_all_streams_and_batches() -> None:
+    found = report(samples_ms=(50.0,) * 80, wall_s=1.0, batch=4, mode="streams", streams=4)
+    assert (found.pictures_per_s, found.mode, found.streams) == (80 * 4 / 1.0, "streams", 4)
+    lines = describe_bench(found.model_dump()).splitlines()
+    assert "4 streams at a time" in lines
+    assert "320.0 pictures per second (a latency is that of 4 pictures)" in lines
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_plain_report_has_the_old_lines_only() -> None:
+    found = report()
+    assert (found.mode, found.streams, found.cores, found.percentiles) == ("latency", 1, None, ())
+    assert len(describe_bench(found.model_dump()).splitlines()) == 5
+
+
+@pytest.mark.usefixtures("machine")
+def test_percentiles_are_stated_or_what_they_need_is() -> None:
+    found = report(percents=(90.0, 99.9))
+    assert [(each.percent, each.ms, each.needed) for each in found.percentiles] == [(90, 50.0, 64), (99.9, None, 6636)]
+    assert "p90 50.00 ms, p99.9 needs 6,636 runs (64 here)" in describe_bench(found.model_dump()).splitlines()
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"threads": 4, "cores": [0, 2]}, "4 threads share 2 cores that the process was held to."),
+        ({"threads": 2, "cores": [3]}, "2 threads share 1 core that the process was held to."),
+        ({"threads": 2, "streams": 3, "mode": "streams"}, "6 threads (3 streams with 2 each) share 4 cores."),
+    ],
+)
+def test_threads_that_share_cores_are_noted(changes: dict[str, Any], note: str) -> None:
+    assert note in report(**changes).notes
+
+
+@pytest.mark.usefixtures("machine")
+def test_cores_that_are_enough_are_no_note_and_are_in_the_report() -> None:
+    found = report(threads=4, cores=[0, 1, 2, 3])
+    assert (found.notes, found.cores) == ((), (0, 1, 2, 3))
+    assert "held to cores 0-3" in describe_bench(found.model_dump()).splitlines()
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_single_stream_states_its_estimate_and_that_it_is_no_mlperf_result() -> None:
+    found = report(samples_ms=(60.0,) * 1024, mode="single-stream", seconds=60.0)
+    assert (found.is_valid, found.early_stopping_p90_ms) == (True, 60.0)
+    headline = describe_bench(found.model_dump()).splitlines()[2]
+    assert headline == ("p90 60.00 ms, early-stopping estimate 60.00 ms: like MLPerf SingleStream, no MLPerf result")
+    assert "Measured for 61 s, as MLPerf v0.5 did; since v1.0 it asks for 600 s: --duration 600." in found.notes
+    assert report(samples_ms=(600.0,) * 1024, mode="single-stream").notes == (
+        "Like MLPerf SingleStream, and no MLPerf result: one picture, already prepared, again and again.",
+    )
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("samples", [(60.0,) * 1023, (50.0,) * 1024])
+def test_a_single_stream_of_too_few_queries_or_seconds_is_invalid(samples: tuple[float, ...]) -> None:
+    found = report(samples_ms=samples, mode="single-stream")
+    assert found.invalid_reasons[0].startswith("Too few queries: 1,02")
+    assert "1,024 and 60 s are the least" in found.invalid_reasons[0]
+
+
+@pytest.mark.usefixtures("machine")
+def test_cold_starts_are_not_judged_by_their_number_or_their_drift() -> None:
+    found = report(samples_ms=(900.0,) * 3 + (300.0,) * 6, mode="cold-start")
+    assert (found.is_valid, found.drift, found.notes) == (True, None, ())
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_report_of_an_edgevit_before_these_options_is_read() -> None:
+    old = report().model_dump(mode="json")
+    for name in NEW_FIELDS:
+        del old[name]
+    found = BenchReport.model_validate(old)
+    assert (found.mode, found.streams, found.cores, found.pictures_per_s) == ("latency", 1, None, None)

@@ -7,22 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from edgevit.benchreport import Energy
 from edgevit.board.power import INA_NAME, PMIC_NAME, RAPL_NAME, PowerMeter, PowerSource, find_power_source, jetson_watts
-from edgevit.results import Energy
 
 HWMON = "sys/class/hwmon/hwmon1"
 CAP = "sys/class/powercap"
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
-    def build(files: dict[str, str]) -> Path:
-        for name, text in files.items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(text)
-        return tmp_path
-
-    return build
 
 
 class Clock:
@@ -50,7 +39,7 @@ def test_energy_is_what_the_counter_gained_while_the_meter_ran() -> None:
         clock.now += 50.0
     found = Energy.model_validate_json(json.dumps(meter.result(3.8, 100)))
     assert found.power_w == pytest.approx((4 + 6) / 4.0)
-    assert found.mj_per_inference == pytest.approx(1000 * 2.5 * 3.8 / 100)
+    assert found.mj_per_picture == pytest.approx(1000 * 2.5 * 3.8 / 100)
     assert (found.sensor, found.missing, found.readings) == ("counter", "", 0)
 
 
@@ -71,7 +60,7 @@ def test_a_counter_that_cannot_be_read_or_stands_still_gives_no_energy(values: t
     clock.now += 1.0
     meter.pause()
     found = Energy.model_validate(meter.result(1.0, 10))
-    assert (found.mj_per_inference, found.sensor) == (None, "")
+    assert (found.mj_per_picture, found.sensor) == (None, "")
     assert found.missing == "its energy counter could not be read at the end"
 
 
@@ -95,12 +84,12 @@ def sampled(watts: Sequence[float | None]) -> PowerMeter:
 def test_power_is_the_mean_of_readings_beside_the_run() -> None:
     found = sampled([3.0, 5.0, None, 4.0, 4.0, 4.0]).result(2.0, 50)
     assert (found["power_w"], found["readings"], found["sensor"]) == (4.0, 5, "sensor")
-    assert found["mj_per_inference"] == pytest.approx(1000 * 4.0 * 2.0 / 50)
+    assert found["mj_per_picture"] == pytest.approx(1000 * 4.0 * 2.0 / 50)
 
 
 def test_too_few_readings_are_no_energy_and_the_fix_is_named() -> None:
     found = sampled([3.0, 5.0]).result(2.0, 50)
-    assert found["mj_per_inference"] is None
+    assert found["mj_per_picture"] is None
     assert "gave 2 readings in 0.0 s, and 5 are the least: measure longer, with --min-seconds 10" in found["missing"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgevit.benchreport import Machine, SensorReading
 from edgevit.board import sensors
 from edgevit.board.sensors import (
     board_model,
@@ -18,23 +19,8 @@ from edgevit.board.sensors import (
     read_usage,
     usable_processors,
 )
-from edgevit.results import Machine, SensorReading
 
 Machinery = Callable[[dict[str, str]], Path]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machinery:
-    """machine({path: text}) is a root directory with these files."""
-
-    def build(files: dict[str, str]) -> Path:
-        for name, text in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        return tmp_path
-
-    return build
 
 
 def no_program(words: Sequence[str]) -> str:

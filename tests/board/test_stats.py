@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import pytest
 
-from edgevit.board.stats import P99_SAMPLES, percentiles, summarize
+from edgevit.benchreport import Latency
+from edgevit.board.stats import (
+    P99_SAMPLES,
+    early_stopping_estimate,
+    extra_percentiles,
+    percent_text,
+    percentiles,
+    samples_for,
+    summarize,
+)
 from edgevit.errors import MeasurementError
-from edgevit.results import Latency
 
 
 def test_one_to_five_are_summarized_as_by_hand() -> None:
@@ -62,3 +71,64 @@ def test_a_sample_that_is_no_latency_is_refused(bad: float) -> None:
 
 def test_percentiles_interpolate_linearly_between_samples() -> None:
     assert percentiles([10.0, 20.0], (0, 25, 50, 100)) == [10.0, 12.5, 15.0, 20.0]
+
+
+def at_most(few: int, n: int, tail: Fraction) -> Fraction:
+    """P(binomial(n, tail) <= few), in exact arithmetic."""
+    return sum((math.comb(n, k) * tail**k * (1 - tail) ** (n - k) for k in range(few + 1)), Fraction(0))
+
+
+def test_the_rule_for_p99_holds_for_any_percentile() -> None:
+    assert samples_for(99.0) == P99_SAMPLES
+    assert samples_for(90.0) == 64
+    for percent, tail in ((50.0, Fraction(1, 2)), (90.0, Fraction(1, 10)), (95.0, Fraction(1, 20))):
+        needed = samples_for(percent)
+        assert at_most(1, needed, tail) <= Fraction(1, 100) < at_most(1, needed - 1, tail)
+
+
+@pytest.mark.parametrize("percent", [0.1, 5.0, 49.0])
+def test_a_low_percentile_needs_as_many_samples_as_the_high_one(percent: float) -> None:
+    assert samples_for(percent) == samples_for(100.0 - percent)
+
+
+def test_more_extreme_percentiles_need_ten_times_the_samples() -> None:
+    assert samples_for(99.9) == 6636
+    assert 9.9 < samples_for(99.99) / samples_for(99.9) < 10.1
+
+
+def test_a_percentile_is_stated_from_its_number_of_samples_on() -> None:
+    samples = [float(i) for i in range(64)]
+    (low, high) = extra_percentiles(samples, (90.0, 95.0))
+    assert low == {"percent": 90.0, "ms": pytest.approx(0.9 * 63), "needed": 64}
+    assert high == {"percent": 95.0, "ms": None, "needed": samples_for(95.0)}
+    assert extra_percentiles(samples[:63], (90.0,))[0]["ms"] is None
+
+
+def test_mlperfs_estimate_discards_as_many_samples_as_its_load_generator() -> None:
+    """2,048 queries, 'Would discard 172 highest latency queries': the 173rd largest. Source: a published summary of
+    loadgen's, which says the same of 64 queries as the least."""
+    samples = [float(i) for i in range(2048)]
+    assert early_stopping_estimate(samples, 90.0) == 2048 - 173
+    assert early_stopping_estimate(samples[:63], 90.0) is None
+    assert early_stopping_estimate(samples[:64], 90.0) == 63.0  # nothing is discarded
+    assert early_stopping_estimate(samples[:662], 99.0) == 661.0
+    assert early_stopping_estimate(samples[:661], 99.0) is None
+
+
+@pytest.mark.parametrize("n", [64, 100, 1024])
+def test_mlperfs_estimate_is_never_below_the_percentile_by_more_than_chance(n: int) -> None:
+    estimate = early_stopping_estimate([float(i) for i in range(n)], 90.0)
+    assert estimate is not None
+    t = n - int(estimate)
+    assert at_most(t, n, Fraction(1, 10)) <= Fraction(1, 100) < at_most(t + 1, n, Fraction(1, 10))
+
+
+def test_a_million_samples_have_an_estimate_near_the_percentile() -> None:
+    estimate = early_stopping_estimate([float(i) for i in range(1_000_000)], 90.0)
+    assert estimate is not None
+    # 100,000 are expected above p90, with a deviation of sqrt(10^6 * 0.1 * 0.9) = 300; 2.326 of them are 1 %
+    assert estimate == pytest.approx(900_000 + 2.326 * 300, abs=5)
+
+
+def test_percentiles_are_written_without_needless_zeros() -> None:
+    assert [percent_text(percent) for percent in (50.0, 99.9, 0.001, 10.0)] == ["50", "99.9", "0.001", "10"]

@@ -51,7 +51,7 @@ def garbage_collector() -> Iterator[None]:
 def test_a_steady_run_is_warmed_up_for_two_windows_and_measured_for_three_seconds(clock: FakeClock) -> None:
     run = clock.passing(TICK)
     measured = measure(run, clock)
-    assert measured == {"samples_ms": [15.625] * 192, "warmup_runs": 16, "is_steady": True}
+    assert measured == {"samples_ms": [15.625] * 192, "warmup_runs": 16, "is_steady": True, "wall_s": 3.0}
     assert run.calls == 16 + 192
 
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from broken_things import add_broken_things
+from commands import Ended, run_here
 from PIL import Image
-
-import edgevit.cli
 
 TINY_RECIPE = """\
 # A ViT so small that it trains in a second, for a board that this machine does not stand for.
@@ -32,29 +27,6 @@ train: {epochs: 1}
 export: {precision: fp32}
 budget: {max_drop: null}
 """
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON document on stdout."""
-        document: dict[str, Any] = json.loads(self.out)
-        return document
-
-
-def run_here(*words: object) -> Ended:
-    """`edgevit WORDS` in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_info:
-        edgevit.cli.main([str(word) for word in words])
-    assert isinstance(exit_info.value.code, int)
-    return Ended(exit_info.value.code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")

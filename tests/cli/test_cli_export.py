@@ -49,6 +49,27 @@ def test_the_verdict_and_the_way_to_the_board_are_printed(command, in_workplace,
     assert ended.out.splitlines()[-1].startswith(f"Next: scp -r {tmp_path / 'out'} pi@raspberrypi.local: && ssh")
 
 
+def test_a_prediction_is_said_to_be_one_and_meets_no_limit(command, in_workplace, tmp_path):
+    words = ("export", "checkpoint", "--device", "rpi5", "--precision", "fp32", "--max-latency-ms", "1000")
+    ended = command(*words, "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert "• Predicted, not measured: p50 " in ended.out
+    assert "The limit of 1000 ms was not checked: nothing was measured on the board." in ended.out
+    manifest = load_bundle(tmp_path / "out").manifest
+    assert manifest.verdict.within_budget is None
+    assert "redicted" not in manifest.model_dump_json()
+    document = command(*words, "-o", tmp_path / "other", "--json").document
+    assert document["prediction"]["what"] == "predicted, not measured"
+    assert {candidate["latency_ms"] for candidate in document["candidates"]} == {None}
+
+
+def test_where_no_latency_can_be_predicted_a_line_says_why(command, in_workplace, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgevit.latency.predict.GRAPH_SUFFIX", ".other")
+    ended = command("export", "checkpoint", "--device", "rpi5", "--precision", "fp32", "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert "• No latency was predicted: " in ended.out
+
+
 def test_labelled_pictures_give_an_accuracy_with_its_n(command, in_workplace, tmp_path):
     ended = command(
         "export", "checkpoint", "--device", "rpi5", "--precision", "fp32", "--data", "digits", "--eval-limit", "50",

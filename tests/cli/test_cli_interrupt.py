@@ -61,6 +61,11 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def own_children() -> set[psutil.Process]:
+    """All processes that this one has started; a server that other tests share may be among them."""
+    return set(psutil.Process().children(recursive=True))
+
+
 @pytest.mark.parametrize(
     ("stage", "step"),
     [
@@ -70,10 +75,11 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )  # fmt: skip
 def test_ctrl_c_in_an_export_leaves_nothing(command, in_workplace, interrupt, temporary, stage, step):
+    before = own_children()
     interrupt(stage, step)
     assert command(*EXPORT, "-o", "out") == (130, "", NOTHING_LEFT)
     assert list(temporary.iterdir()) == []
-    assert psutil.Process().children(recursive=True) == []
+    assert own_children() <= before
 
 
 def test_ctrl_c_half_way_through_the_bundle_leaves_nothing(command, in_workplace, temporary, monkeypatch):
@@ -107,8 +113,10 @@ def test_ctrl_c_after_training_keeps_the_training_only(command, workplace, inter
 
 
 def test_ctrl_c_while_measuring_ends_the_measuring_process(command, in_workplace):
+    before = own_children()
+
     def interrupt_while_the_child_runs() -> None:
-        while not any(child.cpu_times().user > 0.1 for child in psutil.Process().children()):
+        while not any(child.cpu_times().user > 0.1 for child in own_children() - before):
             threading.Event().wait(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -117,7 +125,7 @@ def test_ctrl_c_while_measuring_ends_the_measuring_process(command, in_workplace
     ended = command("bench", "bundle")  # takes three seconds at least
     watcher.join()
     assert ended == (130, "", NOTHING_LEFT)
-    assert psutil.Process().children(recursive=True) == []
+    assert own_children() <= before
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -155,6 +163,42 @@ def test_ctrl_c_on_a_terminal_is_one_line(endless):
     assert out == ""
     assert [line for line in err.splitlines() if not line.startswith("epoch ")] == GOES_ON.splitlines()
     assert not (endless / "out").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_ends_edgevit_ends_its_children_and_leaves_nothing(workplace, tmp_path, number, code):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    words = [sys.executable, "-m", "edgevit", "bench", "bundle", "--duration", "600"]
+    with subprocess.Popen(words, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        seen = psutil.Process(process.pid)
+        while not (children := seen.children(recursive=True)) or children[0].cpu_times().user < 0.1:
+            assert process.poll() is None
+            threading.Event().wait(0.01)
+        process.send_signal(number)
+        process.send_signal(number)  # as timeout does, which signals its child and then its group
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, NOTHING_LEFT)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_is_ignored_stays_ignored(workplace):
+    words = ["nohup", sys.executable, "-m", "edgevit", "bench", "bundle", "--min-seconds", "1"]
+    with subprocess.Popen(words, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        seen = psutil.Process(process.pid)
+        while not seen.children(recursive=True):
+            assert process.poll() is None
+            threading.Event().wait(0.01)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+    assert process.returncode in (0, 6)
+
+
+def test_handlers_are_as_they_were_after_a_command(command):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    assert command("models").code == 0
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
 
 
 def test_a_killed_training_goes_on_where_it_was(command, workplace, tmp_path, monkeypatch):

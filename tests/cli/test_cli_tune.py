@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from arithmetic_bench import FP32_TOP1, SPACE, ArithmeticBench, exact_drop
-from conftest import Ended
+from commands import Ended
 
 import edgevit.cli
 from edgevit.artifact import BundleAccuracy
@@ -152,3 +152,14 @@ def test_models_that_cannot_share_a_search_are_one_line(tune, words, message):
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(f"Error: {message}")
     assert len(ended.err.splitlines()) == 1
+
+
+def test_a_model_that_does_not_exist_leaves_nothing(command, in_workplace):
+    assert command("tune", "nosuchmodel", "--data", "digits", "-o", "new").code == 2
+    assert not (in_workplace / "new").exists()
+
+
+def test_a_database_that_cannot_be_used_leaves_nothing(command, in_workplace):
+    words = ("--storage", "sqlite:////nowhere/at/all.db")
+    assert command("tune", "checkpoint", "--data", "digits", "-o", "new", *words).code == 2
+    assert not (in_workplace / "new").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import Ended
+from commands import Ended
 from digits_shop import DIGITS
 from tiny_models import CLASSES, VIT, vit_graph
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from edgevit.benchreport import Latency
 from edgevit.cli.output import Output
 from edgevit.cli.verdict import print_verdict
 from edgevit.recipe import Budget
-from edgevit.results import Candidate, CostEstimate, Latency, LatencyRatio, Verdict
+from edgevit.results import Candidate, CostEstimate, LatencyRatio, Verdict
 
 VERDICT = Verdict(shipped="fp32", budget=Budget(), within_budget=True, sentences=("fp32 was shipped.",))
 LATENCY = Latency(runs=9, p50=4.0, p90=5.0, p99=None, mean=4.0, mad=0.0, minimum=4.0, maximum=5.0)

@@ -112,6 +112,13 @@ def test_rows_of_a_softmax() -> None:
     assert work("Softmax", [("f32", (3, 5, 7))], [("f32", (3, 5, 7))]) == Work("Softmax f32", 0, 105, 105, 15)
 
 
+def test_rows_of_an_instance_norm_are_its_channels() -> None:
+    inputs = [("f32", (2, 5, 7, 3)), zeros(5), zeros(5)]
+    assert work("InstanceNormalization", inputs, [("f32", (2, 5, 7, 3))]) == Work(
+        "InstanceNormalization f32", 0, 210, 210, 10
+    )
+
+
 def test_runs_that_a_split_copies() -> None:
     halves = [("f32", (1, 5, 4)), ("f32", (1, 5, 4))]
     assert work("Split", [("f32", (1, 5, 8))], halves, axis=2) == Work("Split f32", 0, 40, 40, 10)

@@ -92,6 +92,14 @@ def test_a_pi_5_computes_int8_by_dot_products(on_rpi5: EmulationReport, bundle: 
     assert on_rpi5.million_instructions == counts.total / 1e6
 
 
+def test_what_the_board_would_take_stands_beside_it_as_a_prediction(on_rpi5: EmulationReport) -> None:
+    found = on_rpi5.prediction
+    assert found is not None
+    assert (found.what, found.device, found.threads) == ("predicted, not measured", "rpi5", 4)
+    low, high = found.interval90_milliseconds
+    assert 0 < low < found.median_milliseconds < high
+
+
 def test_it_says_the_same_as_this_machine(on_rpi5: EmulationReport) -> None:
     assert on_rpi5.passed
     assert on_rpi5.golden.top1_agreement == 1.0

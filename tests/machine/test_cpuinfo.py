@@ -117,3 +117,9 @@ def test_flags_of_x86_keep_the_vector_instructions():
 )
 def test_the_title_is_the_boards_or_the_processors_own_name(name, title):
     assert parse_title(capture(name)) == title
+
+
+def test_a_core_without_a_peak_of_its_own_still_has_its_name() -> None:
+    block = "processor\t: 0\nFeatures\t: asimd\nCPU implementer\t: 0x41\nCPU part\t: {}\n"
+    assert parse_clusters(block.format("0xd09"), "aarch64", 1)[0].model == "Cortex-A73"
+    assert parse_clusters(block.format("0xfff"), "aarch64", 1)[0].model == "ARM core 0x41/0xfff"

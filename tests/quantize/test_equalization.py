@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from tiny_models import op_types, run_graph, vit_graph
 
-from edgevit.quantize.equalization import equalize
+from edgevit.quantize.equalization import equalize, has_pairs
 
 
 def convolutions(
@@ -43,6 +43,10 @@ def ranges_between(model: onnx.ModelProto, first: str, second: str, groups: int)
     made = np.abs(constants[f"w_{first}"]).max(axis=(1, 2, 3))
     parts = np.split(np.abs(constants[f"w_{second}"]), groups)
     return made, np.concatenate([part.max(axis=(0, 2, 3)) for part in parts])
+
+
+def test_convolutions_that_follow_each_other_are_pairs() -> None:
+    assert has_pairs(convolutions())
 
 
 def test_two_channels_by_hand() -> None:
@@ -88,6 +92,7 @@ def test_the_function_stays_the_same_and_ranges_meet(
 def test_functions_that_do_not_scale_are_not_crossed(between: tuple[str, str]) -> None:
     model = convolutions(between)
     assert equalize(model) is model
+    assert not has_pairs(model)
 
 
 def test_relu6_is_not_crossed() -> None:
@@ -100,6 +105,7 @@ def test_relu6_is_not_crossed() -> None:
     constants = {"w1": kernel, "w2": kernel * 5, "zero": np.float32(0), "six": np.float32(6)}
     model = model_of(nodes, {name: np.asarray(array) for name, array in constants.items()})
     assert equalize(model) is model
+    assert not has_pairs(model)
 
 
 def test_a_value_that_others_read_is_not_scaled() -> None:
@@ -111,6 +117,7 @@ def test_a_value_that_others_read_is_not_scaled() -> None:
     ]
     model = model_of(nodes, {"w1": kernel, "w2": kernel / 9})
     assert equalize(model) is model
+    assert not has_pairs(model)
 
 
 def test_two_convolutions_that_share_a_kernel_keep_the_function() -> None:
@@ -139,3 +146,4 @@ def test_dead_channels_are_left_alone() -> None:
 def test_a_model_without_such_pairs_is_itself() -> None:
     model = vit_graph()
     assert equalize(model) is model
+    assert not has_pairs(model)

@@ -8,7 +8,7 @@ from onnx import helper
 from tiny_models import mobilevit_graph, vit_graph
 
 from edgevit.policy import TokenReduction
-from edgevit.quantize.nodes import model_kind, quantizable_nodes
+from edgevit.quantize.nodes import is_quantized, model_kind, quantizable_nodes
 from edgevit.rewrite.merge_tokens import merge_tokens
 
 KERNEL = np.ones((1, 1, 1, 1), np.float32)
@@ -158,3 +158,13 @@ def test_the_kind_follows_from_attention_and_the_number_of_convolutions(model: o
 
 def test_a_vit_is_a_transformer_and_a_mobilevit_a_hybrid() -> None:
     assert (model_kind(vit_graph()), model_kind(mobilevit_graph())) == ("transformer", "hybrid")
+
+
+@pytest.mark.parametrize(
+    ("op_type", "expected"), [("QLinearConv", True), ("DynamicQuantizeMatMul", True), ("Conv", False)]
+)
+def test_a_graph_with_int8_in_it_is_quantized(op_type: str, expected: bool) -> None:
+    model = vit_graph()
+    assert not is_quantized(model)
+    model.graph.node.append(helper.make_node(op_type, ["logits"], ["more"]))
+    assert is_quantized(model) is expected

@@ -147,3 +147,9 @@ def test_outlier_channels_show_in_the_tails_and_in_few_channels(
 ) -> None:
     maxima = {"input": np.array([1.0, largest, 1.0, 0.0, 1.0]), "middle": np.zeros(2)}
     assert outlier_layers(two_layers(), ["first", "second"], {"input": kurtosis, "middle": 50.0}, maxima) == expected
+
+
+def test_the_heaviest_tails_come_first() -> None:
+    maxima = dict.fromkeys(("input", "middle"), np.array([1.0, 1000.0, 1.0, 1.0]))
+    found = outlier_layers(two_layers(), ["first", "second"], {"input": 300.0, "middle": 500.0}, maxima)
+    assert found == ("second", "first")

@@ -15,6 +15,7 @@ from emulated_board.board import EmulatedBoard, UnavailableError, emulated_board
 from host_board import free_port
 
 from edgevit.board.amalgamate import agent_source
+from edgevit.board.options import BenchOptions
 from edgevit.bundle import Bundle, load_bundle
 from edgevit.device import Device
 from edgevit.errors import DeviceError
@@ -42,7 +43,7 @@ def arm_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedBoar
 
 @pytest.fixture
 def options(arm_board: EmulatedBoard) -> RemoteOptions:
-    return RemoteOptions(ssh=SshOptions(arm_board.config), min_seconds=0)
+    return RemoteOptions(ssh=SshOptions(arm_board.config), bench=BenchOptions(min_seconds=0))
 
 
 @pytest.fixture

@@ -16,14 +16,15 @@ import pytest
 from digits_shop import Told
 from host_board import HostBoard, free_port
 
+from edgevit.benchreport import BenchReport, BenchSweep, Machine
 from edgevit.board.amalgamate import agent_source
 from edgevit.board.stats import summarize
+from edgevit.board.sweep import sweep_document
 from edgevit.errors import DeviceError
 from edgevit.progress import Progress
 from edgevit.remote.connection import Cancellation
 from edgevit.remote.fleet import FleetReport, bench_fleet, outliers, spreads, worst
 from edgevit.remote.host import Host, parse_host
-from edgevit.results import BenchReport, Machine
 
 MakeBundle = Callable[..., Path]
 HOSTS = [parse_host(f"pi-{number}") for number in range(1, 6)]
@@ -140,6 +141,23 @@ def test_only_valid_figures_of_one_kind_are_compared() -> None:
     assert spread.hosts == ("pi-1", "pi-2")
 
 
+def test_a_sweep_is_judged_as_a_whole_and_its_counts_are_compared_apart() -> None:
+    def measure(host: Host, progress: Progress, cancellation: Cancellation) -> BenchSweep:
+        one = report(host, 20.0).model_copy(update={"pictures_per_s": 50.0, "threads": 1})
+        reports = [one, one.model_copy(update={"threads": 4, "is_valid": host != HOSTS[1]})]
+        document = sweep_document([each.model_dump(mode="json") for each in reports])
+        return BenchSweep.model_validate(
+            {**document, "is_valid": host != HOSTS[1], "invalid_reasons": ["It throttled."]}
+        )
+
+    fleet = bench_fleet(HOSTS[:3], measure, 3, Told())
+    assert [board.exit_code for board in fleet.boards] == [0, 6, 0]
+    assert [board.error for board in fleet.boards] == [None, "It throttled.", None]
+    assert [board.report for board in fleet.boards] == [None, None, None]
+    assert [spread.hosts for spread in fleet.spreads] == [("pi-1", "pi-2", "pi-3"), ("pi-1", "pi-3")]
+    assert fleet.spreads[1].sentence.startswith("2 boards with Cortex-A76, aarch64, 4 threads: medians from 20.00 to ")
+
+
 # over ssh
 
 
@@ -201,10 +219,21 @@ def test_ctrl_c_ends_every_board(board: HostBoard, make_bundle: MakeBundle, thre
 
 
 def test_options_of_boards_need_a_board(bundle: Path, three: Path, tmp_path: Path) -> None:
-    for words in (("--ssh-config", three), ("--wheels", tmp_path)):
+    for words in (("--ssh-config", three), ("--wheels", tmp_path), ("--offline",), ("--jobs", 8)):
         ended = edgevit("bench", bundle, *words)
         assert ended.returncode == 2
-        assert ended.stderr == "Error: --ssh-config and --wheels are for boards. Name one with --host user@board.\n"
+        assert ended.stderr == f"Error: {words[0]} is for boards. Name one with --host user@board.\n"
+
+
+def test_a_fleets_sweeps_are_one_table(bundle: Path, three: Path, tmp_path: Path) -> None:
+    words = ("--host", "pi-1", "--host", "pi-2", "--ssh-config", three, "--min-seconds", "0", "--threads", "1,2")
+    ended = edgevit("bench", bundle, *words, "-o", tmp_path / "fleet.json")
+    assert ended.returncode == 0, ended.stderr
+    assert len([line for line in ended.stdout.splitlines() if line.startswith("│ pi-")]) == 4
+    assert "• pi-2: " in ended.stdout
+    fleet = FleetReport.model_validate_json((tmp_path / "fleet.json").read_text())
+    assert [len(board.reports) for board in fleet.boards] == [2, 2]
+    assert [spread.hosts for spread in fleet.spreads] == [("pi-1", "pi-2")] * 2  # of each count of threads
 
 
 def test_a_hostile_host_is_refused_before_ssh_is_started(bundle: Path, tmp_path: Path) -> None:

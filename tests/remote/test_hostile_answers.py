@@ -11,8 +11,10 @@ import pytest
 from digits_shop import Told
 from host_board import HostBoard, running_board
 
+from edgevit.benchreport import BenchSweep
 from edgevit.board import agent as agent_module
 from edgevit.board.amalgamate import agent_source
+from edgevit.board.sweep import sweep_document
 from edgevit.bundle import Bundle, load_bundle
 from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError
 from edgevit.remote.bench import RemoteOptions, believe, bench_on_board
@@ -120,6 +122,33 @@ def test_figures_that_do_not_follow_from_the_samples_are_refused(bundle: Bundle,
             believe(BOARD, bundle, told(report, **changes))
 
 
+def test_percentiles_and_estimates_that_do_not_follow_from_the_samples_are_refused(
+    bundle: Bundle, report: dict[str, Any]
+) -> None:
+    for changes in (
+        {"percentiles": [{"percent": 50.0, "ms": report["latency_ms"]["p50"] / 2, "needed": 11}]},
+        {"percentiles": [{"percent": 99.9999, "ms": 1.0, "needed": 11}]},
+        {"mode": "single-stream", "early_stopping_p90_ms": report["latency_ms"]["minimum"]},
+    ):
+        with pytest.raises(DeviceError, match="its figures do not follow from its samples"):
+            believe(BOARD, bundle, told(report, **changes))
+
+
+def test_a_sweep_is_believed_if_it_follows_from_its_reports(bundle: Bundle, report: dict[str, Any]) -> None:
+    two = {**report, "threads": 2}
+    sweep = sweep_document([report, two])
+    believed = believe(BOARD, bundle, told(sweep))
+    assert isinstance(believed, BenchSweep)
+    assert [each.threads for each in believed.reports] == [1, 2]
+    assert believed.sentence == sweep["sentence"]
+    assert believe(BOARD, bundle, told(sweep, sentence="\x1b[2Jowned")) == believed  # it is worked out here
+    for changes in ({"best_threads": 7}, {"rows": []}, {"reports": [report]}, {"is_valid": not sweep["is_valid"]}):
+        with pytest.raises(DeviceError, match="the figures of its sweep do not follow from its reports"):
+            believe(BOARD, bundle, told(sweep, **changes))
+    with pytest.raises(DeviceError, match="its figures do not follow from its samples"):
+        believe(BOARD, bundle, told(sweep, reports=[report, {**two, "samples_ms": []}]))
+
+
 def test_another_models_report_is_refused(bundle: Bundle, report: dict[str, Any]) -> None:
     with pytest.raises(DeviceError, match="measured another model"):
         believe(BOARD, bundle, told(report, artifact_sha256="0" * 64))
@@ -129,6 +158,61 @@ def test_what_is_no_report_is_refused(bundle: Bundle, report: dict[str, Any]) ->
     for document in ("[" * 100_000, "{}", "null", json.dumps({**report, "samples_ms": ["NaN"]}), '{"kind": 1e999}'):
         with pytest.raises(DeviceError, match="wrote no report that edgevit can read"):
             believe(BOARD, bundle, AgentEnd(code=0, document=document, said=""))
+
+
+COLD = dict.fromkeys(
+    ("python_ms", "check_ms", "import_ms", "load_ms", "first_inference_ms", "first_start_ms", "spread_ms"), 1.0
+)
+ENERGY = {"mj_per_picture": 1.0, "power_w": 1.0, "sensor": "x", "readings": 9}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: value} for name in ("threads", "batch", "streams") for value in (0, -1, 10**30)),
+        {"kind": "bench-sweep", "rows": [], "best_threads": None, "sentence": "", "reports": []},
+        {"percentiles": [{"percent": 1e-320, "ms": None, "needed": 11}]},
+        {"percentiles": [{"percent": 0.0, "ms": None, "needed": 11}]},
+        {"percentiles": [{"percent": 100.0, "ms": None, "needed": 11}]},
+        {"percentiles": [{"percent": 50.0, "ms": None, "needed": 0}]},
+        {"percentiles": [{"percent": 50.0, "ms": None, "needed": 11}] * 33},
+        {"mode": "cold-start"},
+        {"mode": "cold-start", "cold_start": {"starts": 0, **COLD}},
+        {"mode": "cold-start", "cold_start": {"starts": 3, **COLD, "load_ms": -1.0}},
+        {"cold_start": {"starts": 3, **COLD}},
+        {"cores": []},
+        {"cores": [-1]},
+        {"cores": [1e20]},
+        {"cores": [8192]},
+        {"cores": [0] * 8193},
+        {"peak_rss_mib": -5},
+        {"peak_rss_mib": 1e300},
+        {"pictures_per_s": 0},
+        {"pictures_per_s": 1e300},
+        {"load_ms": -1.0},
+        {"first_inference_ms": -1.0},
+        {"warmup_runs": -1},
+        {"energy": {**ENERGY, "mj_per_picture": -1.0}},
+        {"energy": {"mj_per_inference": -1.0}},
+        {"energy": {**ENERGY, "power_w": 1e300}},
+        {"cool_down": {"seconds": -1.0, "from_c": None, "to_c": None, "is_at_rest": True}},
+    ],
+    ids=str,
+)
+def test_figures_that_no_machine_can_have_measured_are_refused(
+    bundle: Bundle, report: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    with pytest.raises(DeviceError, match="wrote no report that edgevit can read"):
+        believe(BOARD, bundle, told(report, **changes))
+    sweep = {**sweep_document([report, {**report, "threads": 2}]), "reports": [report, {**report, **changes}]}
+    with pytest.raises(DeviceError, match="wrote no report that edgevit can read"):
+        believe(BOARD, bundle, told(sweep))
+
+
+@pytest.mark.parametrize("name", ["p50", "p90", "mean", "mad", "minimum", "maximum"])
+def test_latencies_below_zero_are_refused(bundle: Bundle, report: dict[str, Any], name: str) -> None:
+    with pytest.raises(DeviceError, match="wrote no report that edgevit can read"):
+        believe(BOARD, bundle, told(report, latency_ms={**report["latency_ms"], name: -1.0}))
 
 
 def test_a_reports_words_cannot_steer_the_terminal(bundle: Bundle, report: dict[str, Any]) -> None:

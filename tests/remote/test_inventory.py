@@ -43,6 +43,8 @@ def test_what_ansible_prints_lists_hosts(tmp_path: Path) -> None:
         ("h.json", "[]", "is not a JSON object"),
         ("h.json", '{"all": {}}', "is not what 'ansible-inventory --list' prints"),
         ("h.json", '{"_meta": {"hostvars": 3}}', "is not what 'ansible-inventory --list' prints"),
+        ("h.json", '{"_meta": {"hostvars": {}}, "all": {"hosts": [1, null]}}', "is not what 'ansible-inventory"),
+        ("h.json", '{"_meta": {"hostvars": {}}, "all": {"hosts": "pi"}}', "is not what 'ansible-inventory"),
         ("h.json", '{"_meta": {"hostvars": {}}}', "has no hosts"),
         ("h.json", '{"_meta": {"hostvars": {"a": {"ansible_port": 2222}}}}', "has port 2222"),
         ("h.json", '{"_meta": {"hostvars": {"a": {"ansible_host": "a; reboot"}}}}', "no plain host name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -14,10 +15,12 @@ import pytest
 from digits_shop import FOREIGN_ARCH, Told
 from host_board import HostBoard
 
+from edgevit.benchreport import BenchReport, BenchSweep
 from edgevit.board.amalgamate import agent_source
+from edgevit.board.options import BenchOptions
 from edgevit.bundle import Bundle, load_bundle
 from edgevit.errors import BadFileError, DeviceError, InputError
-from edgevit.remote.bench import RemoteOptions, bench_on_board
+from edgevit.remote.bench import RemoteOptions, bench_on_board, check_agent
 from edgevit.remote.connection import SshOptions
 from edgevit.remote.host import parse_host
 
@@ -34,7 +37,7 @@ def bundle(make_bundle: MakeBundle) -> Bundle:
 @pytest.fixture
 def options(ssh: SshOptions) -> RemoteOptions:
     """So short a measurement that other work on this machine cannot make it invalid."""
-    return RemoteOptions(ssh=ssh, min_seconds=0)
+    return RemoteOptions(ssh=ssh, bench=BenchOptions(min_seconds=0))
 
 
 def kept(board: HostBoard) -> set[str]:
@@ -85,14 +88,74 @@ def test_content_that_was_changed_on_the_board_is_copied_again(
 
 
 def test_threads_and_runs_are_those_asked_for(bundle: Bundle, options: RemoteOptions) -> None:
-    report = bench_on_board(BOARD, bundle, replace(options, threads=2, min_runs=70), Told())
+    report = bench_on_board(
+        BOARD, bundle, replace(options, bench=BenchOptions(threads=(2,), min_seconds=0, min_runs=70)), Told()
+    )
     assert report.threads == 2
     assert report.latency_ms.runs >= 70
 
 
+def test_options_reach_the_agent(bundle: Bundle, options: RemoteOptions) -> None:
+    core = max(os.sched_getaffinity(0))
+    asked = BenchOptions(min_seconds=0, streams=2, cores=str(core), percentiles=(95.0, 99.9))
+    report = bench_on_board(BOARD, bundle, replace(options, bench=asked), Told())
+    assert isinstance(report, BenchReport)
+    assert (report.mode, report.streams, report.cores) == ("streams", 2, (core,))
+    assert [each.percent for each in report.percentiles] == [95.0, 99.9]
+    assert "2 threads (2 streams with 1 each) share 1 core that the process was held to." in report.notes
+
+
+def test_a_sweep_comes_back_with_the_boards_name_in_each_report(bundle: Bundle, options: RemoteOptions) -> None:
+    told = Told()
+    asked = BenchOptions(threads=(1, 2), min_seconds=1.2)
+    sweep = bench_on_board(BOARD, bundle, replace(options, bench=asked), told)
+    assert isinstance(sweep, BenchSweep)
+    assert [(report.host, report.threads) for report in sweep.reports] == [("board", 1), ("board", 2)]
+    assert any(text.endswith("2 threads") for _, total, text in told.updates if total == 100)
+
+
+def test_a_board_starts_cold(bundle: Bundle, options: RemoteOptions) -> None:
+    report = bench_on_board(BOARD, bundle, replace(options, bench=BenchOptions(cold_start=3)), Told())
+    assert isinstance(report, BenchReport)
+    assert report.cold_start is not None
+    assert (report.mode, report.cold_start.starts, report.host) == ("cold-start", 3, "board")
+
+
+def test_what_the_board_cannot_do_is_said_in_its_name(bundle: Bundle, options: RemoteOptions) -> None:
+    with pytest.raises(InputError, match=r"^board: --batch 4: this bundle takes 1 at a time"):
+        bench_on_board(BOARD, bundle, replace(options, bench=BenchOptions(batch=4)), Told())
+    with pytest.raises(InputError, match=r"^board: --cores 8000: there is no core 8000 to use here"):
+        bench_on_board(BOARD, bundle, replace(options, bench=BenchOptions(cores="8000")), Told())
+
+
+@pytest.mark.parametrize(
+    ("asked", "option"),
+    [
+        (BenchOptions(streams=2), "--streams"),
+        (BenchOptions(single_stream=True), "--single-stream"),
+        (BenchOptions(threads=(1, 2)), "--threads with several numbers"),
+    ],
+)
+def test_an_agent_older_than_an_option_is_found_out_before_anything_is_sent(
+    make_bundle: MakeBundle, options: RemoteOptions, asked: BenchOptions, option: str
+) -> None:
+    old = load_bundle(make_bundle(agent='parser.add_argument("--min-seconds"); parser.add_argument("--threads")'))
+    told = Told()
+    with pytest.raises(InputError, match=rf"its agent.py is older than {option}\. Export the bundle again"):
+        bench_on_board(BOARD, old, replace(options, bench=asked), told)
+    assert told.stages == []
+
+
+def test_an_agent_of_today_has_all_options(bundle: Bundle) -> None:
+    check_agent(bundle, BenchOptions(threads=(1, 2), duration=1.0, streams=2, batch=1, percentiles=(50.0,), cores="0",
+                                     cool_down=True, set_governor=True))  # fmt: skip
+    check_agent(bundle, BenchOptions(cold_start=3))
+    check_agent(bundle, BenchOptions(single_stream=True))
+
+
 def test_the_agents_progress_is_passed_on(bundle: Bundle, options: RemoteOptions) -> None:
     told = Told()
-    bench_on_board(BOARD, bundle, replace(options, min_seconds=2.5), told)
+    bench_on_board(BOARD, bundle, replace(options, bench=BenchOptions(min_seconds=2.5)), told)
     measuring = [update for update in told.updates if update[1] == 100]
     assert len(measuring) >= 1
     assert all(0 < done <= 100 and "runs" in text for done, _, text in measuring)

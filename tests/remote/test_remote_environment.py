@@ -16,6 +16,7 @@ from installed_wheels import pack_wheels
 
 from edgevit.artifact import BundleFile
 from edgevit.board.amalgamate import agent_source
+from edgevit.board.options import BenchOptions
 from edgevit.bundle import Bundle, load_bundle
 from edgevit.errors import DeviceError, InputError
 from edgevit.remote.bench import RemoteOptions, bench_on_board
@@ -68,7 +69,7 @@ def facts(**changes: object) -> BoardFacts:
 
 
 def test_a_bare_board_measures_with_wheels_and_reuses_them(bare: HostBoard, bundle: Bundle, wheels: Path) -> None:
-    options = RemoteOptions(ssh=SshOptions(bare.config), wheels=WheelSource(wheels), min_seconds=0)
+    options = RemoteOptions(ssh=SshOptions(bare.config), wheels=WheelSource(wheels), bench=BenchOptions(min_seconds=0))
     first, second = Told(), Told()
     report = bench_on_board(BOARD, bundle, options, first)
     assert report.latency_ms.runs >= 64
@@ -93,7 +94,7 @@ def test_a_connection_cut_while_python_is_prepared_leaves_nothing(tmp_path: Path
     with running_board(tmp_path / "bare", BARE_PYTHON) as board, cable_to(board.port) as cable:
         write_known_hosts(tmp_path / "known", cable.port, board.folder / "host_key.pub")
         config = board.config_with(tmp_path / "config", f"UserKnownHostsFile {tmp_path / 'known'}", port=cable.port)
-        options = RemoteOptions(ssh=SshOptions(config), wheels=WheelSource(wheels), min_seconds=0)
+        options = RemoteOptions(ssh=SshOptions(config), wheels=WheelSource(wheels), bench=BenchOptions(min_seconds=0))
         with pytest.raises(DeviceError, match="the connection was lost while preparing Python"):
             bench_on_board(BOARD, bundle, options, Cutting())
         options = replace(options, ssh=SshOptions(board.config))
@@ -106,7 +107,9 @@ def test_a_folder_without_the_wheel_is_refused_before_anything_is_copied(
 ) -> None:
     for path in wheels.glob("[!o]*.whl"):
         (tmp_path / path.name).hardlink_to(path)
-    options = RemoteOptions(ssh=SshOptions(bare.config), wheels=WheelSource(tmp_path), min_seconds=0)
+    options = RemoteOptions(
+        ssh=SshOptions(bare.config), wheels=WheelSource(tmp_path), bench=BenchOptions(min_seconds=0)
+    )
     told = Told()
     with pytest.raises(DeviceError, match=r"^board: .* has no wheel of onnxruntime for Python 3.* Nothing was copied"):
         bench_on_board(BOARD, bundle, options, told)

@@ -5,26 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from example_bench import MACHINE, example_bench, latency_of, samples_around
+
 from edgevit.recipe import Budget, DataSpec, ModelSpec, Recipe
 from edgevit.results import (
     Accuracy,
     AccuracyDrop,
-    BenchReport,
     Candidate,
     Epoch,
-    Latency,
     LatencyRatio,
-    Machine,
     Parity,
     Provenance,
     RunMetrics,
-    SensorReading,
     TestResult,
     Verdict,
 )
 
 DIGITS = tuple("0123456789")
-MACHINE = Machine(cpu="AMD EPYC 7B13", arch="x86_64", cores=2, os="Debian GNU/Linux 12", python="3.11.2")
 
 
 def example_metrics(**changes: Any) -> RunMetrics:
@@ -100,34 +97,6 @@ def unlabeled(candidate: Candidate) -> Candidate:
     return candidate.model_copy(update={"accuracy": None, "drop": None})
 
 
-def example_bench(**changes: Any) -> BenchReport:
-    samples = _samples(2.28, 900)
-    fields: dict[str, Any] = {
-        "edgevit": "0.1.0",
-        "model": "vit_tiny_patch16_224",
-        "device": "local",
-        "machine": MACHINE,
-        "runtime": "onnxruntime",
-        "runtime_version": "1.31.1",
-        "precision": "int8-dynamic",
-        "threads": 1,
-        "batch": 1,
-        "artifact_sha256": "ab" * 32,
-        "latency_ms": _latency(samples),
-        "warmup_runs": 24,
-        "load_ms": 41.2,
-        "first_inference_ms": 3.9,
-        "peak_rss_mib": 96.4,
-        "sensors": (
-            SensorReading(at="before", governor="performance", clock_mhz=2450.0, load_1min=0.31),
-            SensorReading(at="after", governor="performance", clock_mhz=2449.0, temperature_c=54.0, throttled=False),
-        ),
-        "is_valid": True,
-        "samples_ms": samples,
-    }
-    return BenchReport(**{**fields, **changes})
-
-
 def example_confusion(classes: int, pictures: int, mistakes: int) -> tuple[tuple[int, ...], ...]:
     """Each class has `pictures`; mistake k is one picture of class 3k taken for the class after it (modulo classes)."""
     counts = [[pictures if i == j else 0 for j in range(classes)] for i in range(classes)]
@@ -150,13 +119,13 @@ def _candidate(
     shipped: bool = False,
     why: str,
 ) -> Candidate:
-    samples = _samples(p50, 700)
+    samples = samples_around(p50, 700)
     return Candidate(
         name=precision,
         precision=precision,
         runtime="onnxruntime",
         size_mib=size_mib,
-        latency_ms=_latency(samples),
+        latency_ms=latency_of(samples),
         samples_ms=samples,
         vs_fp32=LatencyRatio(ratio=ratio[0], ci95=ratio[1:]) if ratio else None,
         accuracy=Accuracy(n=360, top1=top1, ci95=(top1 - 1.9, top1 + 0.9)),
@@ -171,28 +140,6 @@ def _parity(hop: str) -> Parity:
     if hop.endswith("int8"):
         return Parity(hop=hop, n=128, cosine=0.99812, max_abs=0.41, sqnr_db=24.3, top1_agreement=0.992, passed=True)
     return Parity(hop=hop, n=128, cosine=0.9999998, max_abs=4e-6, sqnr_db=112.0, top1_agreement=1.0, passed=True)
-
-
-def _samples(p50: float, runs: int) -> tuple[float, ...]:
-    """A narrow hump around `p50` with a tail to the right, as timings have; no random generator, no surprise."""
-    waves = ((math.sin(12.9898 * i) + math.sin(78.233 * i)) * p50 * 0.02 for i in range(runs))
-    return tuple(p50 + wave + (p50 * 0.6 if i % 97 == 0 else 0.0) for i, wave in enumerate(waves))
-
-
-def _latency(samples: tuple[float, ...]) -> Latency:
-    ranked = sorted(samples)
-    n = len(ranked)
-    p50 = ranked[n // 2]
-    return Latency(
-        runs=n,
-        p50=p50,
-        p90=ranked[int(n * 0.9)],
-        p99=ranked[int(n * 0.99)] if n >= 662 else None,
-        mean=sum(ranked) / n,
-        mad=sorted(abs(sample - p50) for sample in ranked)[n // 2],
-        minimum=ranked[0],
-        maximum=ranked[-1],
-    )
 
 
 def _epoch(i: int) -> Epoch:

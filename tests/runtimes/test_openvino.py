@@ -113,3 +113,22 @@ def test_a_reporter_that_is_imported_already_is_not_used_either() -> None:
         "assert 'openvino.tools.ovc.telemetry_stub' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+SIGNALLED = """
+import os, signal, sys
+from edgevit.runtimes import open_session
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first, second = (open_session(sys.argv[1], "openvino", 1) for _ in range(2))
+del first
+del second
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_does_no_harm_after_two_sessions_ended_in_the_order_in_which_they_began(
+    make_onnx: Callable[..., Path],
+) -> None:
+    words = [sys.executable, "-X", "faulthandler", "-c", SIGNALLED, str(make_onnx())]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr

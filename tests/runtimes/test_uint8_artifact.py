@@ -18,6 +18,7 @@ from tiny_figures import CLASSES, SIDE, tiny_logits
 
 from edgevit.bench.interleave import ArtifactRun, measure_interleaved
 from edgevit.bench.worker import random_pixels
+from edgevit.benchreport import BenchReport
 from edgevit.board.agent import main
 from edgevit.board.amalgamate import agent_source
 from edgevit.bundle import load_bundle
@@ -26,7 +27,6 @@ from edgevit.data.pictures import PictureSet, from_arrays
 from edgevit.errors import ShapeMismatchError
 from edgevit.evaluate import evaluate_target
 from edgevit.progress import Silence
-from edgevit.results import BenchReport
 from edgevit.rewrite.uint8_input import take_uint8_pixels
 from edgevit.runtimes import RUNTIMES, open_session
 

@@ -60,12 +60,6 @@ def test_float_nodes_are_tried_in_doubling_numbers_up_to_all():
     assert dimensions(space)[0].choices == (0, 1, 2, 4, 6)
 
 
-def test_torchscript_takes_nothing_but_the_image_size():
-    space = SPACE.model_copy(update={"runtimes": ("onnxruntime", "torchscript")})
-    parameters = {"runtime": "torchscript", "linear": "int8-static", "kept": 0.5, "image_size": 160}
-    assert policy_of(parameters, space, constant_schedule) == Policy(image_size=160, runtime="torchscript")
-
-
 @pytest.mark.parametrize(("conv", "is_equalized"), [("fp32", False), ("int8-weights", False), ("int8-static", True)])
 def test_only_convolutions_with_quantized_activations_are_equalized(conv, is_equalized):
     space = SearchSpace(image_sizes=(224,), conv=("fp32", "int8-weights", "int8-static"), equalize=(False, True))

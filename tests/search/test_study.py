@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 import pytest
 import sqlalchemy
 from arithmetic_bench import ArithmeticBench
+from optuna.storages._rdb.models import TrialModel
 from optuna.trial import TrialState
 from search_process import GRACE_S, HEARTBEAT_S, IDENTITY, NAME, search_with
 
@@ -38,7 +42,7 @@ def test_two_workers_on_one_file_never_run_the_same_policy(tmp_path):
     workers = [_start(url, 12, seed=0), _start(url, 12, seed=0)]  # the same seed: they want the same
     built: list[list[str]] = []
     for worker in workers:
-        out, err = worker.communicate(timeout=60)
+        out, err = worker.communicate(timeout=300)
         assert worker.returncode == 0, err
         built.append(out.splitlines())
     everything = built[0] + built[1]
@@ -50,13 +54,35 @@ def test_two_workers_on_one_file_never_run_the_same_policy(tmp_path):
     assert sorted(ran) == sorted(everything)
 
 
+def test_a_waiting_trial_is_taken_by_one_worker_only(tmp_path, monkeypatch):
+    url, together = f"sqlite:///{tmp_path}/study.db", threading.Barrier(2)
+    find = TrialModel.find_or_raise_by_id.__func__
+
+    def find_together(cls, trial_id, session, for_update=False):
+        found = find(cls, trial_id, session, for_update)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(1.0)  # both have seen it waiting, unless one locks the other out
+        return found
+
+    with opened_study(url, NAME, IDENTITY) as one, opened_study(url, NAME, IDENTITY) as other:
+        one.enqueue_trial({})
+        (waiting,) = one.get_trials()
+        monkeypatch.setattr(TrialModel, "find_or_raise_by_id", classmethod(find_together))
+        with ThreadPoolExecutor(2) as pool:
+            taken = [
+                pool.submit(study._storage.set_trial_state_values, waiting._trial_id, TrialState.RUNNING)
+                for study in (one, other)
+            ]
+            assert sorted(each.result() for each in taken) == [False, True]
+
+
 def test_a_killed_worker_loses_its_running_trial_and_nothing_else(tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
     worker = _start(url, 100, seed=0, pause_s=0.2)
     assert worker.stdout
     begun = [worker.stdout.readline() for _ in range(4)]  # three ended before the fourth began
     worker.send_signal(signal.SIGKILL)
-    worker.communicate(timeout=30)
+    worker.communicate(timeout=300)
     with opened_study(url, NAME, IDENTITY, HEARTBEAT_S, GRACE_S) as study:
         kept = read_trials(study)
         assert len(kept) >= 3

@@ -1,0 +1,1 @@
+"""How long an inference takes on a board that is not here: a prediction with an interval, never a measurement."""
