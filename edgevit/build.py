@@ -18,8 +18,9 @@ from onnxruntime.quantization import TensorsData
 from edgevit.board.preprocess import Preprocess
 from edgevit.data.batches import input_batches, predict_all
 from edgevit.errors import EdgevitError, InputError
-from edgevit.export.diverge import EXACT_THRESHOLD_DB, INT8_THRESHOLD_DB, first_diverging_layer
+from edgevit.export.diverge import EXACT_THRESHOLD_DB, INT8_THRESHOLD_DB
 from edgevit.export.onnx import checked, export_onnx, write_onnx
+from edgevit.hops import approximate_parity, exact_parity, located
 from edgevit.policies import FP32, default_policies, exact_policy, preset_for
 from edgevit.policy import Kind, Policy
 from edgevit.quantize.apply import Calibration, quantize
@@ -31,10 +32,9 @@ from edgevit.results import Parity
 from edgevit.rewrite import EXACT
 from edgevit.rewrite.form import reformed
 from edgevit.rewrite.uint8_input import take_uint8_pixels
-from edgevit.verify import divergence, measure_parity
+from edgevit.verify import divergence
 from edgevit.workshop import Artifact, Logits, Workshop
 
-RANDOM_COSINE = 0.8
 FORM = {"image_size", "rewrites", "tokens", "input_type", "runtime"}
 KEPT_FORMS = 6  # in memory; a search goes through many, of 20 MB each, and as much again for its activations
 AUTO_CALIBRATORS: tuple[Calibrator, ...] = ("minmax", "percentile", "mse")
@@ -141,9 +141,9 @@ class Builder:
             logits = shop.logits(artifact, shop.probes)
         except EdgevitError as error:  # a file that the runtime does not take is an InputError elsewhere
             return replace(artifact, failed=str(error), parity=())
-        hop = measure_parity(f"fp32 -> {name}", form.logits, logits, *_approximate_thresholds(shop))
+        hop = approximate_parity(f"fp32 -> {name}", form.logits, logits, shop)
         return replace(
-            artifact, parity=(*artifact.parity, _located(hop, form.artifact, artifact, INT8_THRESHOLD_DB, shop))
+            artifact, parity=(*artifact.parity, located(hop, form.artifact, artifact, INT8_THRESHOLD_DB, shop))
         )
 
     def divergences(self, policy: Policy, artifacts: Iterable[Artifact]) -> list[float]:
@@ -231,7 +231,7 @@ def _exported(policy: Policy, shop: Workshop) -> Form:
     artifact = _fp32_artifact(name, graph, subject.preprocess, policy, shop)
     logits = shop.logits(artifact, shop.probes)
     if torch_logits is not None:
-        hops = (_exact_parity("torch -> onnx", torch_logits, logits, shop),)
+        hops = (exact_parity("torch -> onnx", torch_logits, logits, shop),)
     return Form(graph, replace(artifact, parity=hops), logits)
 
 
@@ -249,10 +249,10 @@ def _rewritten(exported: Form, reference: Form, policy: Policy, name: str, shop:
     artifact = _fp32_artifact(name, graph, preprocess, policy, shop)
     logits = shop.logits(artifact, shop.probes)
     if reference is exported:
-        hop = _exact_parity("onnx -> rewritten", exported.logits, logits, shop)
-        hop = _located(hop, exported.artifact, artifact, EXACT_THRESHOLD_DB, shop)
+        hop = exact_parity("onnx -> rewritten", exported.logits, logits, shop)
+        hop = located(hop, exported.artifact, artifact, EXACT_THRESHOLD_DB, shop)
     else:
-        hop = measure_parity("rewritten -> approximated", reference.logits, logits, *_approximate_thresholds(shop))
+        hop = approximate_parity("rewritten -> approximated", reference.logits, logits, shop)
     parity = (*reference.artifact.parity, hop)
     return Form(graph, replace(artifact, parity=parity, rewrites=applied, exported=exported.artifact.path), logits)
 
@@ -262,15 +262,6 @@ def _fp32_artifact(
 ) -> Artifact:
     path = write_onnx(graph, shop.folder / f"{name}.onnx")
     return Artifact(name, Policy(runtime=policy.runtime), path, preprocess, session={})
-
-
-def _approximate_thresholds(shop: Workshop) -> tuple[float, float]:
-    """Cosine and top-1 agreement. Random weights have no classes to agree on, and pass rounding on from layer to layer
-    that trained ones would not: only a broken artifact falls below RANDOM_COSINE.
-    """
-    if shop.subject.weights == "random":
-        return RANDOM_COSINE, 0.0
-    return shop.thresholds.int8_cosine, shop.thresholds.int8_top1_agreement
 
 
 def _torchscript(shop: Workshop) -> Artifact:
@@ -286,19 +277,5 @@ def _torchscript(shop: Workshop) -> Artifact:
     export_torchscript(subject.model, subject.input_shape, path)
     artifact = Artifact(FP32, Policy(runtime="torchscript"), path, subject.preprocess, session={})
     reference = predict_all(torch_run(subject.model), shop.probes, subject.preprocess)
-    hop = _exact_parity("torch -> torchscript", reference, shop.logits(artifact, shop.probes), shop)
+    hop = exact_parity("torch -> torchscript", reference, shop.logits(artifact, shop.probes), shop)
     return replace(artifact, parity=(hop,))
-
-
-def _exact_parity(hop: str, reference: Logits, candidate: Logits, shop: Workshop) -> Parity:
-    least = shop.thresholds
-    return measure_parity(hop, reference, candidate, least.exact_cosine, least.exact_top1_agreement)
-
-
-def _located(hop: Parity, reference: Artifact, candidate: Artifact, threshold_db: float, shop: Workshop) -> Parity:
-    """The same parity, with the first diverging layer when it failed."""
-    if hop.passed:
-        return hop
-    pixels = next(input_batches(shop.probes, reference.preprocess, 4))
-    layer = first_diverging_layer(reference.path, candidate.path, pixels, threshold_db)
-    return hop.model_copy(update={"first_diverging_layer": layer})

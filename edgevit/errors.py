@@ -74,3 +74,11 @@ class DeviceError(EdgevitError):
 
 class MeasurementError(EdgevitError):
     exit_code = 6
+
+
+def error_by_code(exit_code: int, words: str) -> EdgevitError | None:
+    """What a process of ours that ended with this code raised, in those words; None where code or words say nothing."""
+    for kind in (InputError, ParityError, DeviceError, MeasurementError):
+        if kind.exit_code == exit_code and words:
+            return kind(words)
+    return None

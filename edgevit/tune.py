@@ -21,16 +21,15 @@ from edgevit.policy import Policy
 from edgevit.progress import Progress
 from edgevit.recipe import Budget
 from edgevit.report.front import render_front
-from edgevit.results import Accuracy, AccuracyDrop, Verdict
+from edgevit.results import Verdict
 from edgevit.search.choice import Confirming, choose_confirmed
-from edgevit.search.describe import in_words
 from edgevit.search.examiner import MS, Prover
 from edgevit.search.front import pareto_front
 from edgevit.search.space import Schedule, SearchSpace
 from edgevit.search.study import SPACES, opened_study, require_reachable, stored_spaces
 from edgevit.search.trials import Trial, TuneResult, Variant
 from edgevit.search.variants import Spaces
-from edgevit.search.verdict import chosen_sentences, reference_sentences, rejected_words, search_sentences
+from edgevit.search.verdict import reference_sentences, rejected_words, search_sentences, verdict_of
 from edgevit.search.worker import Limits, Search, most_accurate, reference_of, require_success, searching
 from edgevit.store import free_name, write_json, write_text
 
@@ -216,7 +215,7 @@ def _proved_before(result: TuneResult, point: Trial, earlier: TuneResult | None,
         chosen_test=earlier.chosen_test,
         test_drop=earlier.test_drop,
         bundle=str(bundle),
-        verdict=_verdict(result, point, earlier.chosen_test, earlier.test_drop),
+        verdict=verdict_of(result, point, earlier.chosen_test, earlier.test_drop),
     )
 
 
@@ -229,7 +228,7 @@ def _proved(
     bench = benches[point.model]
     ours = fp32 if point.variant.key == reference.key else bench.tested(point.policy)
     fp32_test, chosen_test, drop = share_correct(fp32), share_correct(ours), paired_drop(fp32, ours)
-    verdict = _verdict(result, point, chosen_test, drop)
+    verdict = verdict_of(result, point, chosen_test, drop)
     progress.stage("Writing the bundle")
     # A trial keeps its number, whatever the front does when the search goes on. What an earlier choice wrote stays.
     bundle = out / free_name(out, f"bundle-{point.number}")
@@ -244,20 +243,6 @@ def _proved(
         test_drop=drop,
         bundle=str(bundle),
         verdict=verdict,
-    )
-
-
-def _verdict(result: TuneResult, point: Trial, test: Accuracy, drop: AccuracyDrop) -> Verdict:
-    fp32 = None if result.fp32 is None else result.trial(result.fp32)
-    budget = result.verdict.budget
-    latency, searched_drop = point.figures
-    is_accurate = budget.max_drop is None or max(searched_drop, drop.points) <= budget.max_drop
-    is_fast = budget.max_latency_ms is None or latency <= budget.max_latency_ms
-    return Verdict(
-        shipped=in_words(point.variant),
-        budget=budget,
-        within_budget=is_accurate and is_fast,
-        sentences=(*chosen_sentences(point, fp32, test, drop, budget, result.unit), *result.verdict.sentences),
     )
 
 

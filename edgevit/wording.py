@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from edgevit.board.sweep import thread_words
 from edgevit.device import QuantizationPreset
 from edgevit.recipe import Budget
 from edgevit.results import AccuracyDrop, Candidate, CostEstimate, LatencyPrediction, LatencyRatio
@@ -181,10 +182,9 @@ def million_instructions(estimate: CostEstimate) -> str:
 def predicted(prediction: LatencyPrediction) -> str:
     """'predicted, not measured: p50 26.4 ms on rpi5, 4 threads (90 % interval 19.1 ms to 36.5 ms)', and by what."""
     low, high = prediction.interval90_milliseconds
-    threads = f"{prediction.threads} thread{'' if prediction.threads == 1 else 's'}"
     return (
-        f"{prediction.what}: p50 {format_ms(prediction.median_milliseconds)} on {prediction.device}, {threads} "
-        f"(90 % interval {format_ms(low)} to {format_ms(high)}); {prediction.basis}"
+        f"{prediction.what}: p50 {format_ms(prediction.median_milliseconds)} on {prediction.device}, "
+        f"{thread_words(prediction.threads)} (90 % interval {format_ms(low)} to {format_ms(high)}); {prediction.basis}"
     )
 
 

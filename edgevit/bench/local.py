@@ -15,7 +15,7 @@ from edgevit.bench.process import child_environment, last_line, module_command
 from edgevit.benchreport import DOCUMENT_KIND, BenchDocument, BenchReport
 from edgevit.board.options import BenchOptions
 from edgevit.board.timer import MIN_RUNS, MIN_SECONDS
-from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, ParityError
+from edgevit.errors import EdgevitError, MeasurementError, error_by_code
 
 # starting, loading and checking a large bundle on a slow machine
 OVERHEAD_SECONDS = 120.0
@@ -99,7 +99,6 @@ def _failure(bundle: Path, ended: subprocess.CompletedProcess[str]) -> EdgevitEr
             "(9: probably out of memory, 4: the runtime has instructions that this CPU lacks)."
         )
     said = last_line(ended.stderr)
-    for kind in (InputError, ParityError, DeviceError, MeasurementError):
-        if kind.exit_code == ended.returncode and said:
-            return kind(said)
-    return EdgevitError(f"{bundle}: the measuring process ended with code {ended.returncode} ({said or 'no word'}).")
+    return error_by_code(ended.returncode, said) or EdgevitError(
+        f"{bundle}: the measuring process ended with code {ended.returncode} ({said or 'no word'})."
+    )

@@ -16,6 +16,7 @@ from edgevit.bench.ratios import ratio
 from edgevit.benchreport import BenchDocument, BenchReport, BenchSweep, Latency, Machine
 from edgevit.board.sensors import describe_machine
 from edgevit.board.stats import summarize
+from edgevit.board.sweep import thread_words
 from edgevit.bundle import Bundle, is_bundle, load_bundle
 from edgevit.errors import BadFileError, InputError
 from edgevit.units import MIB
@@ -134,7 +135,7 @@ def _differences(timings: Mapping[str, Interleaved], threads: int) -> tuple[Diff
     if not timings:
         return ()
     first, *others = timings
-    turns = f"taking turns here, {threads} thread{'' if threads == 1 else 's'}"
+    turns = f"taking turns here, {thread_words(threads)}"
     return tuple(_difference(first, timings[first], other, timings[other], turns) for other in others)
 
 

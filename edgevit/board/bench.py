@@ -229,8 +229,7 @@ def bench_pixels(bundle: Bundle, session: Any, batch: int) -> Any:
 
 def _cool_down(kind: str) -> dict[str, Any]:
     def tell(seconds: float, now_c: float) -> None:
-        if os.environ.get("EDGEVIT_PROGRESS") == "1":
-            _tell_progress(f"{int(seconds)} {COOL_DOWN_MAX_SECONDS:.0f} s of cooling down ({now_c:.0f} C)")
+        _tell_progress(f"{int(seconds)} {COOL_DOWN_MAX_SECONDS:.0f} s of cooling down ({now_c:.0f} C)")
 
     return cool_down(lambda: read_sensors("before", kind)["temperature_c"], time.monotonic, time.sleep, tell)
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, ParityError
+from edgevit.errors import EdgevitError, MeasurementError, error_by_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,8 +73,6 @@ def run_agent_again(
 
 def _child_error(code: int, said: str) -> EdgevitError:
     text = said[len("Error: ") :] if said.startswith("Error: ") else said
-    for kind in (InputError, ParityError, DeviceError, MeasurementError):
-        if kind.exit_code == code and text:
-            return kind(text)
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    return EdgevitError(f"A process that was started to measure {how} ({text or 'no word'}).")
+    other = f"A process that was started to measure {how} ({text or 'no word'})."
+    return error_by_code(code, text) or EdgevitError(other)

@@ -143,8 +143,7 @@ def _announce(asked: BenchOptions) -> None:
 def _refuse_given(context: click.Context, names: tuple[str, ...], why: str) -> None:
     """Raises InputError for the first of these options that was given, even with its default's value."""
     for parameter in context.command.params:
-        is_given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
-        if parameter.name in names and is_given:
+        if parameter.name in names and options.is_given(context, parameter.name):
             raise InputError(f"{parameter.opts[0]} {why}.")
 
 

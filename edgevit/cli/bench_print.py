@@ -7,6 +7,7 @@ from rich.text import Text
 
 from edgevit.benchreport import BenchDocument, BenchReport, BenchSweep
 from edgevit.board.describe import describe_energy, describe_extras, describe_headline
+from edgevit.board.stats import P99_SAMPLES
 from edgevit.board.sweep import thread_words
 from edgevit.cli.output import Output
 from edgevit.remote.fleet import BoardResult, FleetReport
@@ -24,20 +25,22 @@ def print_document(output: Output, document: BenchDocument | FleetReport) -> Non
 
 def _print_report(output: Output, report: BenchReport) -> None:
     latency = report.latency_ms
-    p99 = format_ms(latency.p99) if latency.p99 is not None else f"not stated below 662 runs ({latency.runs} here)"
+    few = f"not stated below {P99_SAMPLES} runs ({latency.runs} here)"
+    p99 = format_ms(latency.p99) if latency.p99 is not None else few
+    figures = report.model_dump(exclude={"samples_ms"})
     _print_heading(output, report)
     output.text(f"{report.runtime} {report.runtime_version}, {thread_words(report.threads)}, on {_where(report)}")
-    for line in describe_headline(report.model_dump()):
+    for line in describe_headline(figures):
         output.text(line)
     output.text(f"p50 {format_ms(latency.p50)}   p90 {format_ms(latency.p90)}   p99 {p99}")
     output.text(f"mean {format_ms(latency.mean)}   MAD {format_ms(latency.mad)}   {latency.runs} runs")
-    for line in describe_extras(report.model_dump()):
+    for line in describe_extras(figures):
         output.text(line)
     output.text(
         f"load {format_ms(report.load_ms)}   first inference {format_ms(report.first_inference_ms)}   "
         f"peak RSS {format_mib(report.peak_rss_mib)}"
     )
-    output.text(describe_energy(report.energy.model_dump() if report.energy else None))
+    output.text(describe_energy(figures["energy"]))
     for note in report.notes:
         output.text(f"• {note}")
 

@@ -87,12 +87,12 @@ def _pictures(bundle: Bundle, data: str, limit: int, offline: bool, progress: Te
 
 
 def _print_report(output: Output, report: EmulationReport) -> None:
+    from edgevit.board.sweep import thread_words
     from edgevit.wording import predicted
 
-    plural = f"{report.threads} thread{'' if report.threads == 1 else 's'}"
     output.text(f"{report.model}, {report.precision}, batch {report.batch}: {report.what}")
     output.text(f"{report.device} as {report.emulator}'s {report.cpu}, {report.system}, Python {report.python}")
-    output.text(f"{report.runtime} {report.runtime_version}, {plural}")
+    output.text(f"{report.runtime} {report.runtime_version}, {thread_words(report.threads)}")
     golden = report.golden
     output.text(
         f"runs there; golden pictures: {'passed' if report.passed else 'FAILED'}, cosine {golden.cosine:.6f} "

@@ -14,7 +14,6 @@ from edgevit.cli.verdict import print_test, print_verdict, require_budget_met
 
 if TYPE_CHECKING:
     from edgevit.assemble import Evidence
-    from edgevit.bundle import Bundle
     from edgevit.cli.progress import TerminalProgress
     from edgevit.device import Device
     from edgevit.recipe import ExportSpec
@@ -53,6 +52,7 @@ def export_command(output: Output, target: str, device: str, bundle: Path, **cho
     require_creatable(bundle)
     require_extras("train", "export")
     from edgevit.assemble import assemble_bundle
+    from edgevit.latency.predict import prediction_or_reason
 
     budget = Budget(**{key: chosen[key] for key in ("max_drop", "max_latency_ms", "max_size_mib")})
     keys = ("precision", "runtime", "opset", "dynamic_batch", "calibrator", "calibration_images")
@@ -63,19 +63,22 @@ def export_command(output: Output, target: str, device: str, bundle: Path, **cho
         result = assemble_bundle(
             subject, profile, evidence, spec, budget, ParityThresholds(), bundle, threads, progress
         )
-    prediction = None if result.bundle.manifest.device.measured_on else _predicted(result.bundle, profile)
+    prediction, said = None, ""
+    if not result.bundle.manifest.device.measured_on:
+        prediction, said = prediction_or_reason(result.bundle, profile)
     if output.is_json:
         candidates = [candidate.model_dump(mode="json") for candidate in result.candidates]
         manifest = result.bundle.manifest.model_dump(mode="json")
         document = {"kind": "export", "bundle": str(bundle), "manifest": manifest, "candidates": candidates}
-        if prediction is not None and not isinstance(prediction, str):
+        if prediction is not None:
             document["prediction"] = prediction.model_dump(mode="json")
         output.document(document)
     else:
         print_verdict(output, result.verdict, result.candidates)
         print_test(output, result.bundle.manifest.accuracy.artifact, result.drop)
-        if prediction is not None:
-            output.text(f"• {_sentence(prediction)}")
+        said = _sentence(prediction) if prediction else said
+        if said:
+            output.text(f"• {said}")
         output.text(f"\nBundle: {bundle}")
     require_budget_met(result.verdict, result.drop, bundle, "--max-drop")
     if result.bundle.manifest.device.measured_on:
@@ -84,22 +87,9 @@ def export_command(output: Output, target: str, device: str, bundle: Path, **cho
         output.text(f"\nNext: {_on_the_board(bundle, profile)}")
 
 
-def _predicted(bundle: Bundle, device: Device) -> LatencyPrediction | str:
-    """What the board would take, or why nobody can say; nothing was decided by it."""
-    from edgevit.errors import EdgevitError
-    from edgevit.latency.predict import predict_bundle
-
-    try:
-        return predict_bundle(bundle, device)
-    except EdgevitError as error:
-        return str(error)
-
-
-def _sentence(prediction: LatencyPrediction | str) -> str:
+def _sentence(prediction: LatencyPrediction) -> str:
     from edgevit.wording import predicted
 
-    if isinstance(prediction, str):
-        return f"No latency was predicted: {prediction}"
     words = predicted(prediction)
     return f"{words[0].upper()}{words[1:]}."
 

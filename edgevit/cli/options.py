@@ -53,6 +53,11 @@ def parsed(name: str, otherwise: object) -> Callable[[click.Context, click.Param
     return read
 
 
+def is_given(context: click.Context, name: str) -> bool:
+    """Whether the option was named on the command line, even with its default's value."""
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
 def several(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     """One decorator that applies `decorators` in the order in which --help shall list them."""
 

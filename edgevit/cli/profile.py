@@ -84,9 +84,11 @@ def _print_comparison(output: Output, comparison: ProfileComparison, top: int) -
 
 
 def _print_head(output: Output, profile: Profile, side: str = "") -> None:
-    plural = f"{profile.threads} thread{'' if profile.threads == 1 else 's'}"
+    from edgevit.board.sweep import thread_words
+
     output.text(f"{side}{profile.bundle}: {profile.model}, {profile.precision}, batch {profile.batch}")
-    output.text(f"{profile.runtime} {profile.runtime_version}, {plural}, on {profile.machine.cpu}")
+    threads = thread_words(profile.threads)
+    output.text(f"{profile.runtime} {profile.runtime_version}, {threads}, on {profile.machine.cpu}")
     output.text(
         f"p50 {format_ms(profile.wall_ms)} without profiling; operators add up to {format_ms(profile.kernels_ms)} "
         f"(medians of {profile.runs} runs)"

@@ -120,7 +120,7 @@ def tune_command(output: Output, targets: tuple[str, ...], device: str, data: st
             "search_pictures": chosen["search_pictures"], "threads": [threads, *counts], "image sizes": sizes,
             "runtimes": searched_runtimes(profile, not is_here, chosen["runtime"]),
         }  # fmt: skip
-        is_bounded = any(_is_given(name) for name in ("trials", "minutes"))
+        is_bounded = any(options.is_given(click.get_current_context(), name) for name in ("trials", "minutes"))
         limits = Limits(chosen["trials"] if is_bounded or chosen["pick"] is None else 0, chosen["minutes"])
         names = ", ".join(name or subject.name for name, subject in subjects.items())
         job = Job(names, profile.name, identity, budget, limits, chosen["seed"])
@@ -144,11 +144,6 @@ def tune_command(output: Output, targets: tuple[str, ...], device: str, data: st
         require_budget_met(result.verdict, result.test_drop, result.bundle or out, "--max-drop")
     if is_here and not output.is_json:
         output.next("edgevit", "bench", result.bundle or out)
-
-
-def _is_given(name: str) -> bool:
-    source = click.get_current_context().get_parameter_source(name)
-    return source is not click.core.ParameterSource.DEFAULT
 
 
 def _subjects(targets: Sequence[str], chosen: dict[str, Any]) -> dict[str, Subject]:

@@ -28,15 +28,13 @@ from edgevit.emulation.report import Agreement, EmulationReport, InstructionCoun
 from edgevit.emulation.sysroot import Sysroot, make_sysroot
 from edgevit.emulation.tools import Tools, find_tools
 from edgevit.errors import DeviceError, EdgevitError, InputError
-from edgevit.latency.predict import predict_bundle
+from edgevit.latency.predict import prediction_or_reason
 from edgevit.progress import Progress
 from edgevit.remote.environment import WheelSource
-from edgevit.results import LatencyPrediction
 from edgevit.runtimes import EVERY_CORE, EXACT_INTEGER_SUMS, YIELD_WHEN_IDLE, open_session
 
 GUEST = "edgevit.emulation.guest"
 UNCOUNTED = "Instructions were not counted: "
-UNPREDICTED = "No latency was predicted: "
 # Address arithmetic multiplies vectors now and then; kernels do it all the time.
 LEAST_SHARE = 0.005
 
@@ -84,7 +82,7 @@ def bench_emulated(bundle: Bundle, device: Device, options: EmulationOptions, pr
         found, logits = _run_pictures(guest, options.pictures, progress)
         progress.stage("Counting instructions")
         counts, uncounted = _count(guest, tools)
-    prediction, unpredicted = _predict(bundle, device)
+    prediction, unpredicted = prediction_or_reason(bundle, device)
     progress.stage("Comparing with this machine")
     golden = _agreement(read_golden(str(bundle.path / GOLDEN))["logits"], logits["golden"])
     manifest = bundle.manifest
@@ -116,7 +114,7 @@ def bench_emulated(bundle: Bundle, device: Device, options: EmulationOptions, pr
         notes=(
             *_notes(bundle, device, board, sysroot, found),
             *([UNCOUNTED + uncounted] if uncounted else []),
-            *([UNPREDICTED + unpredicted] if unpredicted else []),
+            *([unpredicted] if unpredicted else []),
         ),
     )
 
@@ -186,14 +184,6 @@ def _count(guest: _Guest, tools: Tools) -> tuple[InstructionCounts | None, str]:
             return None, f"with its plugin qemu {tools.emulator.version} fails ({error})"
         except EdgevitError as error:
             return None, str(error)
-
-
-def _predict(bundle: Bundle, device: Device) -> tuple[LatencyPrediction | None, str]:
-    """What the board would take, or why it cannot be said. The emulator has no part in it."""
-    try:
-        return predict_bundle(bundle, device), ""
-    except EdgevitError as error:
-        return None, str(error)
 
 
 def _run_guest(guest: _Guest, words: Sequence[str], **how: Any) -> None:

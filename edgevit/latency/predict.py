@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgevit.bundle import Bundle
 from edgevit.device import Device
-from edgevit.errors import InputError, MissingExtraError
+from edgevit.errors import EdgevitError, InputError, MissingExtraError
 from edgevit.latency.coefficients import library_of
 from edgevit.latency.fit import Fit, Observation, fit
 from edgevit.latency.machine import figures_of
@@ -60,6 +60,14 @@ def predict_bundle(bundle: Bundle, device: Device) -> LatencyPrediction:
     cannot be read.
     """
     return load_predictor(read_own()).predict(bundle_situation(bundle, device, device.threads))
+
+
+def prediction_or_reason(bundle: Bundle, device: Device) -> tuple[LatencyPrediction | None, str]:
+    """The prediction and '', or None and a sentence on why there is none."""
+    try:
+        return predict_bundle(bundle, device), ""
+    except EdgevitError as error:
+        return None, f"No latency was predicted: {error}"
 
 
 def bundle_situation(bundle: Bundle, device: Device, threads: int) -> Situation:

@@ -15,7 +15,7 @@ from edgevit.board.sweep import sweep_document
 from edgevit.bundle import AGENT, MANIFEST, Bundle
 from edgevit.catalog import list_devices, load_device
 from edgevit.device import Device
-from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, ParityError
+from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, error_by_code
 from edgevit.machine.localdevice import LOCAL
 from edgevit.machine.wheels import RUNTIME_PACKAGES
 from edgevit.progress import Progress
@@ -129,9 +129,10 @@ def believe(host: Host, bundle: Bundle, ended: AgentEnd) -> BenchDocument:
     if isinstance(document, BenchReport):
         return _believed_report(host, bundle, document)
     reports = tuple(_believed_report(host, bundle, report) for report in document.reports)
-    if _swept(document) != _swept(_sweep_of(reports)):
+    expected = _sweep_of(reports)
+    if _swept(document) != _swept(expected):
         raise DeviceError(f"{host}: the figures of its sweep do not follow from its reports.")
-    return _sweep_of(reports)
+    return expected
 
 
 def _believed_report(host: Host, bundle: Bundle, report: BenchReport) -> BenchReport:
@@ -169,10 +170,9 @@ def _failure(host: Host, ended: AgentEnd) -> EdgevitError:
             f"{host}: the agent was killed by signal {-ended.code} "
             "(9: probably out of memory, 4: the runtime has instructions that this CPU lacks)."
         )
-    for kind in (InputError, ParityError, DeviceError, MeasurementError):
-        if kind.exit_code == ended.code and said:
-            return kind(f"{host}: {said}.")
-    return EdgevitError(f"{host}: the agent ended with code {ended.code} ({said or 'no word'}).")
+    return error_by_code(ended.code, said and f"{host}: {said}.") or EdgevitError(
+        f"{host}: the agent ended with code {ended.code} ({said or 'no word'})."
+    )
 
 
 def _cleaned(report: BenchReport) -> BenchReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgevit.board.sweep import thread_words
 from edgevit.policy import Policy, TokenReduction
 from edgevit.search.trials import Variant
 
@@ -33,7 +34,7 @@ def describe(policy: Policy) -> str:
     if policy.input_type == "uint8":
         parts.append("pictures as bytes")
     if policy.threads:
-        parts.append(f"{policy.threads} thread{'' if policy.threads == 1 else 's'}")
+        parts.append(thread_words(policy.threads))
     if policy.runtime != "onnxruntime":
         parts.append(f"on {policy.runtime}")
     return ", ".join(parts)

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from edgevit.recipe import Budget
-from edgevit.results import Accuracy, AccuracyDrop
+from edgevit.results import Accuracy, AccuracyDrop, Verdict
 from edgevit.search.describe import in_words
 from edgevit.search.examiner import MS
 from edgevit.search.front import cost_words
-from edgevit.search.trials import Outcome, Trial, Variant
+from edgevit.search.trials import Outcome, Trial, TuneResult, Variant
 from edgevit.units import format_percent, format_points
 
 OUTCOMES: dict[Outcome, str] = {
@@ -43,6 +43,21 @@ def reference_sentences(reference: Variant) -> tuple[str, ...]:
     """Which model's fp32 drops are counted from, where there are several."""
     words = f"Speed and drops are counted from fp32 of {reference.model}, the most accurate of the models."
     return (words,) if reference.model else ()
+
+
+def verdict_of(result: TuneResult, point: Trial, test: Accuracy, drop: AccuracyDrop) -> Verdict:
+    """Of the chosen point, by its figures of the search and by those of the pictures that no trial saw."""
+    fp32 = None if result.fp32 is None else result.trial(result.fp32)
+    budget = result.verdict.budget
+    latency, searched_drop = point.figures
+    is_accurate = budget.max_drop is None or max(searched_drop, drop.points) <= budget.max_drop
+    is_fast = budget.max_latency_ms is None or latency <= budget.max_latency_ms
+    return Verdict(
+        shipped=in_words(point.variant),
+        budget=budget,
+        within_budget=is_accurate and is_fast,
+        sentences=(*chosen_sentences(point, fp32, test, drop, budget, result.unit), *result.verdict.sentences),
+    )
 
 
 def chosen_sentences(
