@@ -13,7 +13,7 @@ from digits_shop import Told, device_elsewhere, device_here, digits, digits_evid
 from numpy.typing import NDArray
 from tiny_models import vit_graph
 
-from edgevit import build, workbench
+from edgevit import build, hops, workbench
 from edgevit.artifact import BundleAccuracy
 from edgevit.assemble import Evidence
 from edgevit.bench.interleave import ArtifactRun, Interleaved
@@ -210,7 +210,7 @@ def test_what_cannot_be_built_says_why(opened: Open, monkeypatch: pytest.MonkeyP
 
 def test_a_hop_that_fails_says_which(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, _ = opened()
-    monkeypatch.setattr(build, "measure_parity", failing(build.measure_parity))
+    monkeypatch.setattr(hops, "measure_parity", failing(hops.measure_parity))
     with pytest.raises(ParityError, match=r"^fp32 -> policy-0: "):
         bench.build(DYNAMIC)
 
