@@ -13,7 +13,6 @@ from edgevit import __version__
 from edgevit.accuracy import confusion
 from edgevit.artifact import BundleAccuracy, GoldenThresholds, Manifest, ModelInfo, RuntimeSpec, TargetInfo
 from edgevit.board.sensors import describe_machine
-from edgevit.build import build_artifacts
 from edgevit.bundle import Bundle, Golden, write_bundle
 from edgevit.choose import choose
 from edgevit.data.batches import prepared
@@ -25,6 +24,7 @@ from edgevit.errors import DeviceError, ParityError
 from edgevit.judge import Score, judge, score
 from edgevit.machine.localdevice import LOCAL
 from edgevit.machine.wheels import board_requirements
+from edgevit.makers import build_artifacts
 from edgevit.policies import FP32
 from edgevit.progress import Progress
 from edgevit.recipe import Budget, ExportSpec, ParityThresholds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -21,7 +21,7 @@ from edgevit.errors import EdgevitError, InputError
 from edgevit.export.diverge import EXACT_THRESHOLD_DB, INT8_THRESHOLD_DB
 from edgevit.export.onnx import checked, export_onnx, write_onnx
 from edgevit.hops import approximate_parity, exact_parity, located
-from edgevit.policies import FP32, default_policies, exact_policy, preset_for
+from edgevit.policies import FP32, preset_for
 from edgevit.policy import Kind, Policy
 from edgevit.quantize.apply import Calibration, quantize
 from edgevit.quantize.calibration import observe_activations, ranges_by
@@ -51,46 +51,18 @@ class Form:
     logits: Logits
 
 
-def build_artifacts(shop: Workshop) -> tuple[tuple[Artifact, ...], Kind]:
-    """fp32 first, then what `spec.precision` asks for, and the kind of model; fp32 that fails its parity is alone.
-
-    An INT8 artifact that cannot be built is there with its reason.
-    Raises InputError for a precision that the runtime or the model does not have, EdgevitError when nothing is built.
-    """
-    if shop.spec.runtime == "torchscript":
-        return (_torchscript(shop),), "transformer"
-    builder = Builder(shop)
-    common = exact_policy(shop.spec.runtime)
-    fp32, kind = builder.build(FP32, common), builder.kind(common)
-    if not fp32.is_sound:
-        return (fp32,), kind
-    policies = default_policies(builder.nodes(common), shop.spec, shop.subject.name, shop.device.cpu.isa)
-    if shop.spec.calibrator == "auto":
-        policies = _calibrated(policies, builder)
-    return (fp32, *(builder.build(name, policy) for name, policy in policies.items() if name != FP32)), kind
-
-
-def _calibrated(policies: Mapping[str, Policy], builder: Builder) -> dict[str, Policy]:
-    """The same policies, with the calibrator that suits the first of them that needs one."""
-    calibrated = [name for name, policy in policies.items() if policy.needs_calibration]
-    if not calibrated:
-        return dict(policies)
-    best = nearest_calibrator(builder, calibrated[0], policies[calibrated[0]])
-    return {**policies, **{name: _by(policies[name], best) for name in calibrated}}
-
-
 def nearest_calibrator(builder: Builder, name: str, policy: Policy) -> Calibrator:
     """The one by which the policy's artifact is nearest to its fp32 form; artifacts of that name are built.
 
     No calibrator is best for all: a few outliers among a hybrid's activations take the steps of min-max ranges away
     from all other values, and a transformer's outliers carry what it says.
     """
-    tried = [builder.build(f"{name}-{by}", _by(policy, by)) for by in AUTO_CALIBRATORS]
+    tried = [builder.build(f"{name}-{by}", by_calibrator(policy, by)) for by in AUTO_CALIBRATORS]
     divergences = builder.divergences(policy, tried)
     return min(zip(divergences, AUTO_CALIBRATORS, strict=True), key=itemgetter(0))[1]
 
 
-def _by(policy: Policy, calibrator: Calibrator) -> Policy:
+def by_calibrator(policy: Policy, calibrator: Calibrator) -> Policy:
     return policy.model_copy(update={"calibrator": calibrator})
 
 
@@ -262,20 +234,3 @@ def _fp32_artifact(
 ) -> Artifact:
     path = write_onnx(graph, shop.folder / f"{name}.onnx")
     return Artifact(name, Policy(runtime=policy.runtime), path, preprocess, session={})
-
-
-def _torchscript(shop: Workshop) -> Artifact:
-    from edgevit.export.torchscript import export_torchscript
-    from edgevit.train.evaluate import torch_run
-
-    subject, path = shop.subject, shop.folder / "fp32.ts"
-    if shop.spec.precision not in ("auto", FP32):
-        raise InputError(f"--runtime torchscript runs fp32 only, not {shop.spec.precision}. Leave --precision out.")
-    if subject.model is None:
-        raise InputError(f"'{subject.name}' is an ONNX file, and --runtime torchscript needs a checkpoint or a model.")
-    shop.progress.stage("Exporting to TorchScript")
-    export_torchscript(subject.model, subject.input_shape, path)
-    artifact = Artifact(FP32, Policy(runtime="torchscript"), path, subject.preprocess, session={})
-    reference = predict_all(torch_run(subject.model), shop.probes, subject.preprocess)
-    hop = exact_parity("torch -> torchscript", reference, shop.logits(artifact, shop.probes), shop)
-    return replace(artifact, parity=(hop,))

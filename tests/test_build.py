@@ -14,10 +14,11 @@ from tiny_models import is_sorted, op_types, vit_graph
 
 from edgevit import build, workshop
 from edgevit.board.preprocess import to_input
-from edgevit.build import AUTO_CALIBRATORS, build_artifacts
+from edgevit.build import AUTO_CALIBRATORS
 from edgevit.data.batches import prepared
 from edgevit.errors import BadFileError, EdgevitError, InputError
 from edgevit.export.onnx import read_onnx
+from edgevit.makers import build_artifacts
 from edgevit.policy import Policy
 from edgevit.quantize import apply
 from edgevit.quantize.apply import FOLD_WEIGHTS, KEEP_FLOAT_WEIGHTS

@@ -13,10 +13,10 @@ from edgevit import build
 from edgevit import judge as judging
 from edgevit.accuracy import bonett_price_interval, wilson_interval
 from edgevit.bench.interleave import ArtifactRun, Interleaved
-from edgevit.build import build_artifacts
 from edgevit.cost.cores import load_costs
 from edgevit.cost.estimate import cost_of
 from edgevit.judge import judge, run_of, score
+from edgevit.makers import build_artifacts
 from edgevit.recipe import ExportSpec, ParityThresholds
 from edgevit.results import Candidate
 from edgevit.workshop import Artifact, Workshop

@@ -186,13 +186,15 @@ def rivals(contest: Contest) -> list[Path]:
     quantize_dynamic(
         prepared, matmul, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
     )
+    default = contest.folder / "dynamic, by default.onnx"
+    quantize_dynamic(prepared, default, weight_type=QuantType.QInt8)
     pictures = sample_pictures(CALIBRATION_PICTURES, subject.preprocess.channels)
     batches = list(input_batches(pictures, subject.preprocess, 1))
     quantize_static(
         prepared, static, Pictures(batches), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8, per_channel=True,
     )  # fmt: skip
-    return [plain, matmul, static]
+    return [plain, matmul, default, static]
 
 
 def against_bare_loop(bundle: Bundle, threads: int, turns: int = 4) -> dict[str, object]:

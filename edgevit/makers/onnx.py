@@ -1,0 +1,42 @@
+"""The maker of .onnx files, for ONNX Runtime and OpenVINO."""
+
+from __future__ import annotations
+
+from edgevit.build import Builder, by_calibrator, nearest_calibrator
+from edgevit.policies import FP32, default_policies, exact_policy
+from edgevit.policy import Kind, Policy
+from edgevit.recipe import RuntimeName
+from edgevit.workshop import Artifact, Workshop
+
+
+class OnnxMaker:
+    """A Builder's artifacts. fp32 is by the exact rewrites that pay on the runtime."""
+
+    def __init__(self, shop: Workshop, runtime: RuntimeName) -> None:
+        self._shop = shop
+        self._exact = exact_policy(runtime)
+        self._builder = Builder(shop)
+
+    @property
+    def kind(self) -> Kind:
+        return self._builder.kind(self._exact)
+
+    def build(self, name: str, policy: Policy) -> Artifact:
+        """See Maker."""
+        return self._builder.build(name, self._exact if name == FP32 else policy)
+
+    def usual(self) -> dict[str, Policy]:
+        """See Maker. With the calibrator that suits the first of them that needs one, unless `spec` names it."""
+        shop = self._shop
+        nodes, isa = self._builder.nodes(self._exact), shop.device.cpu.isa
+        spec = shop.spec.model_copy(update={"runtime": self._exact.runtime})
+        policies = default_policies(nodes, spec, shop.subject.name, isa)
+        calibrated = [name for name, policy in policies.items() if policy.needs_calibration]
+        if spec.calibrator != "auto" or not calibrated:
+            return policies
+        best = nearest_calibrator(self._builder, calibrated[0], policies[calibrated[0]])
+        return {**policies, **{name: by_calibrator(policies[name], best) for name in calibrated}}
+
+
+def make(shop: Workshop, runtime: RuntimeName) -> OnnxMaker:
+    return OnnxMaker(shop, runtime)
