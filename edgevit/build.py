@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +22,7 @@ from edgevit.export.onnx import checked, export_onnx, write_onnx
 from edgevit.hops import approximate_parity, exact_parity, located
 from edgevit.policies import FP32, preset_for
 from edgevit.policy import Kind, Policy
-from edgevit.quantize.apply import Calibration, quantize
+from edgevit.quantize.apply import Calibration, QuantizedGraph, quantize
 from edgevit.quantize.calibration import observe_activations, ranges_by
 from edgevit.quantize.calibrators import Distribution
 from edgevit.quantize.nodes import QuantizableNodes, model_kind, quantizable_nodes
@@ -51,15 +50,15 @@ class Form:
     logits: Logits
 
 
-def nearest_calibrator(builder: Builder, name: str, policy: Policy) -> Calibrator:
-    """The one by which the policy's artifact is nearest to its fp32 form; artifacts of that name are built.
+def best_calibrated(builder: Builder, name: str, policy: Policy) -> Artifact:
+    """The policy's artifact by the calibrator that keeps it nearest to its fp32 form; others are built beside it.
 
     No calibrator is best for all: a few outliers among a hybrid's activations take the steps of min-max ranges away
     from all other values, and a transformer's outliers carry what it says.
     """
     tried = [builder.build(f"{name}-{by}", by_calibrator(policy, by)) for by in AUTO_CALIBRATORS]
     divergences = builder.divergences(policy, tried)
-    return min(zip(divergences, AUTO_CALIBRATORS, strict=True), key=itemgetter(0))[1]
+    return tried[divergences.index(min(divergences))]
 
 
 def by_calibrator(policy: Policy, calibrator: Calibrator) -> Policy:
@@ -100,8 +99,7 @@ class Builder:
         shop.progress.stage(f"Quantizing: {name}")
         artifact = replace(artifact, path=shop.folder / f"{name}.onnx")
         try:
-            preset = preset_for(policy.runtime, shop.device.quantization)
-            quantized = quantize(form.graph, policy, preset, self.calibration(policy))
+            quantized = self._quantized(policy)
             write_onnx(quantized.graph, artifact.path)
             session = {**quantized.session, **policy.session}
             artifact = replace(artifact, session=session, int8=quantized.int8)
@@ -118,6 +116,10 @@ class Builder:
             artifact, parity=(*artifact.parity, located(hop, form.artifact, artifact, INT8_THRESHOLD_DB, shop))
         )
 
+    def quantized(self, policy: Policy) -> onnx.ModelProto:
+        """The policy's graph alone: neither written nor checked. Raises EdgevitError."""
+        return self._quantized(policy).graph
+
     def divergences(self, policy: Policy, artifacts: Iterable[Artifact]) -> list[float]:
         """Of each one's class probabilities from those of the policy's fp32 form, on the calibration pictures, in nats.
 
@@ -129,6 +131,10 @@ class Builder:
             math.inf if artifact.failed else divergence(reference, shop.logits(artifact, shop.calibration))
             for artifact in artifacts
         ]
+
+    def _quantized(self, policy: Policy) -> QuantizedGraph:
+        preset = preset_for(policy.runtime, self._shop.device.quantization)
+        return quantize(self.form(policy).graph, policy, preset, self.calibration(policy))
 
     def form(self, policy: Policy) -> Form:
         key = _form_key(policy)

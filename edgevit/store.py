@@ -6,12 +6,13 @@ Everything is written to a temporary sibling `.NAME.partial-…`, flushed to the
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edgevit.errors import BadFileError, InputError
 from edgevit.schema import Record
 from edgevit.units import MIB
 
+LOCK = ".lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
@@ -52,6 +54,18 @@ def write_bytes(path: Path, data: bytes) -> None:
     finally:
         # After a successful rename there is nothing left to remove.
         _unlink(partial)
+
+
+@contextmanager
+def locked(folder: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """One process at a time in this block; the others wait, and are told so. The lock ends with its process."""
+    with (folder / LOCK).open("a") as gate:
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

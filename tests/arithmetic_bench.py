@@ -88,6 +88,7 @@ class ArithmeticBench:
     def __init__(self, pictures: int = 2000, failing: str | None = None, noise: float = 0.0) -> None:
         self.pictures, self.failing, self.noise = pictures, failing, noise
         self.built: list[str] = []
+        self.anchors: list[tuple[Policy, float]] = []
         self.seen = 0
         order = np.random.default_rng(0).permutation(pictures)
         self._difficulty = 100 * (order + 0.5) / pictures  # a picture is right where the top-1 exceeds it
@@ -102,6 +103,9 @@ class ArithmeticBench:
     def cost(self, policy: Policy) -> float:
         digest = hashlib.sha256(canonical(policy).encode()).digest()
         return exact_latency_ms(policy) * (1 + self.noise * (digest[0] / 127.5 - 1))
+
+    def anchor(self, policy: Policy, cost: float) -> None:
+        self.anchors.append((policy, cost))
 
     def correct(self, policy: Policy, start: int, stop: int) -> NDArray[np.bool_]:
         self.seen += stop - start

@@ -86,6 +86,12 @@ def test_rewrites_for_int8_kernels_are_made_only_where_all_is_static_int8() -> N
     assert not any(extra.values())
 
 
+def test_residual_sums_of_a_network_without_attention_are_tried_in_int8_beside_static_convolutions() -> None:
+    found = policies(model(linear=1, convs=("stem", "pointwise", "depthwise"), residual=3))
+    assert kinds(found["int8-static-residual"]) == ("int8-static", "int8-static", "fp32", "int8-static")
+    assert found["int8-static-residual"].conv_kinds == NO_STEM
+
+
 def test_a_network_without_attention_has_no_candidate_for_it() -> None:
     assert [name for name in policies(CNN) if "attention" in name] == []
 

@@ -17,6 +17,7 @@ from edgevit.recipe import SEARCHED_RUNTIMES
 
 if TYPE_CHECKING:
     from edgevit.recipe import DataSpec
+    from edgevit.search.trials import TuneResult
     from edgevit.subject import Subject
 
 
@@ -82,7 +83,7 @@ def tune_command(output: Output, targets: tuple[str, ...], device: str, data: st
     """  # fmt: skip
     from edgevit.catalog import load_device
     from edgevit.cli.progress import TerminalProgress
-    from edgevit.errors import InputError
+    from edgevit.errors import BudgetError, InputError
     from edgevit.extras import require_extras
     from edgevit.recipe import RANDOM, Budget, ExportSpec
 
@@ -96,15 +97,17 @@ def tune_command(output: Output, targets: tuple[str, ...], device: str, data: st
     from edgevit.rewrite.token_schedule import schedule
     from edgevit.search.examiner import MILLION_INSTRUCTIONS, MS
     from edgevit.search.worker import Limits
-    from edgevit.search_space import searched_runtimes, thread_counts
-    from edgevit.tune import PAGE, Job, known_spaces, require_sound, require_usable, tune
-    from edgevit.workbench import Stopwatch, opened_workbench
+    from edgevit.tuning.outcome import PAGE, Job, earlier_result
+    from edgevit.tuning.search_space import searched_runtimes, thread_counts
+    from edgevit.tuning.stopwatch import Stopwatch
+    from edgevit.tuning.tune import known_spaces, require_sound, require_usable, tune
+    from edgevit.tuning.workbench import opened_workbench
 
     budget = Budget(max_drop=chosen["max_drop"], max_latency_ms=chosen["max_latency_ms"])
     machine = describe_machine()
     is_here = profile.arch == machine["arch"]
     require_sound(budget, MS if is_here else MILLION_INSTRUCTIONS)
-    with TerminalProgress() as progress, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as after, TerminalProgress() as progress, contextlib.ExitStack() as stack:
         progress.stage("Loading the model" if len(targets) == 1 else "Loading the models")
         subjects = _subjects(targets, chosen)
         database = require_usable(out, chosen["storage"])
@@ -117,6 +120,7 @@ def tune_command(output: Output, targets: tuple[str, ...], device: str, data: st
         identity = {
             "model": fingerprints[0] if len(subjects) == 1 else fingerprints,
             "cpu": machine["cpu"] if is_here else "", "seed": chosen["seed"], "data": split.model_dump(mode="json"),
+            "pictures": dataset.fingerprint(),
             "search_pictures": chosen["search_pictures"], "threads": [threads, *counts], "image sizes": sizes,
             "runtimes": searched_runtimes(profile, not is_here, chosen["runtime"]),
         }  # fmt: skip
@@ -134,7 +138,11 @@ def tune_command(output: Output, targets: tuple[str, ...], device: str, data: st
                 chosen["runtime"], counts, known.get(name), stopwatch,
             )  # fmt: skip
             benches[name], spaces[name] = stack.enter_context(opened)
-        result = tune(benches, spaces, job, schedule, out, database, chosen["pick"], progress)
+        try:
+            result = tune(benches, spaces, job, schedule, out, database, chosen["pick"], progress)
+        except BudgetError:
+            after.callback(_print_nearest, output, earlier_result(out))  # when the progress is off the screen
+            raise
     if output.is_json:
         output.document(result)
     else:
@@ -193,7 +201,13 @@ def _was_trained_on(data: str, subject: Subject) -> bool:
     return subject.trained_on is not None and subject.trained_on.source == data
 
 
-def _print_front(output: Output, result: Any) -> None:
+def _print_nearest(output: Output, result: TuneResult | None) -> None:
+    """The front of a search of which no point meets the budget."""
+    if result is not None and not output.is_json:
+        _print_front(output, result)
+
+
+def _print_front(output: Output, result: TuneResult) -> None:
     from edgevit.report.front import front_rows
     from edgevit.search.front import cost_title
 

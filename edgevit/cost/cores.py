@@ -85,6 +85,9 @@ class CoreCosts(Record):
         """The largest error on a whole graph; the 90th percentile of the fit where none was counted."""
         return max((abs(graph.relative_error) for graph in self.whole_graphs), default=self.method.p90_error)
 
+    def instructions(self, work: Work) -> float:
+        return self.kernels.get(work.kernel, self.unknown).instructions(work)
+
 
 class CostTable(Record):
     cores: tuple[CoreCosts, ...]

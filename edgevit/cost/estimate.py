@@ -6,6 +6,7 @@ It is no latency: it knows nothing of caches, bandwidth or how many instructions
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import onnx
 
 from edgevit.cost.armgraph import graph_on_arm
 from edgevit.cost.cores import CoreCosts
-from edgevit.cost.work import Tensors, work_of
+from edgevit.cost.work import Tensors, Work, work_of
 from edgevit.results import CostEstimate
 
 MILLION = 1e6
@@ -45,17 +46,24 @@ def cost_of(path: Path, core: CoreCosts) -> CostEstimate:
 
 def estimate(model: onnx.ModelProto, core: CoreCosts) -> CostBreakdown:
     """The cost of a graph as ONNX Runtime runs it, with shapes in value_info (see graph_on_arm)."""
-    tensors = Tensors(model)
     instructions: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
-    for node in model.graph.node:
-        work = work_of(node, tensors)
+    for node, work in _works(model):
         if work.kernel not in core.kernels:
             unknown[work.kernel] += 1
-        count = core.kernels.get(work.kernel, core.unknown).instructions(work)
-        instructions[node.op_type] += count  # type: ignore[assignment]
+        instructions[node.op_type] += core.instructions(work)  # type: ignore[assignment]
     return CostBreakdown(
         total=(sum(instructions.values()) + core.per_inference) / MILLION,
         by_operator={name: count / MILLION for name, count in instructions.most_common()},
         not_calibrated=dict(unknown.most_common()),
     )
+
+
+def node_costs(model: onnx.ModelProto, core: CoreCosts) -> dict[str, float]:
+    """Million instructions of each node of such a graph, by its name."""
+    return {node.name: core.instructions(work) / MILLION for node, work in _works(model)}
+
+
+def _works(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, Work]]:
+    tensors = Tensors(model)
+    return ((node, work_of(node, tensors)) for node in model.graph.node)

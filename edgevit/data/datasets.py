@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -56,6 +58,11 @@ class Dataset:
     val: PictureSet
     test: PictureSet
     skipped: dict[str, str]
+
+    def fingerprint(self) -> str:
+        """Equal for the same pictures, by name and class, in the same splits; their pixels are not looked at."""
+        splits = [[part.names, part.labels.tolist()] for part in (self.train, self.val, self.test)]
+        return hashlib.sha256(json.dumps([self.classes, splits]).encode()).hexdigest()
 
 
 def notify_on_stderr(message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevit.build import Builder, by_calibrator, nearest_calibrator
+from edgevit.build import Builder, best_calibrated, by_calibrator
 from edgevit.policies import FP32, default_policies, exact_policy
 from edgevit.policy import Kind, Policy
 from edgevit.recipe import RuntimeName
@@ -34,7 +34,7 @@ class OnnxMaker:
         calibrated = [name for name, policy in policies.items() if policy.needs_calibration]
         if spec.calibrator != "auto" or not calibrated:
             return policies
-        best = nearest_calibrator(self._builder, calibrated[0], policies[calibrated[0]])
+        best = best_calibrated(self._builder, calibrated[0], policies[calibrated[0]]).policy.calibrator
         return {**policies, **{name: by_calibrator(policies[name], best) for name in calibrated}}
 
 

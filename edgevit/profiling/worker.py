@@ -60,9 +60,8 @@ def serve(
     clock: Clock,
 ) -> None:
     """Answers requests until a 0. shape: (N, C, H, W); the input is bench.worker.random_pixels."""
-    session = _open(path, threads, config)
-    pixels = _pixels(session.get_inputs()[0].type, shape)
-    plain, profiled = _Model(session, pixels), _Model(_open(path, threads, config, folder), pixels)
+    plain = opened_model(path, threads, config, shape)
+    profiled = opened_model(path, threads, config, shape, folder)
     gc.disable()
     try:
         warmup_runs, is_steady = warm_up(plain.run, clock)
@@ -103,7 +102,7 @@ def waited_s(scheduled: Path = SCHEDULED) -> float:
         return 0.0
 
 
-class _Model:
+class Model:
     """A session with its input."""
 
     def __init__(self, session: Any, values: NDArray[Any]) -> None:
@@ -112,6 +111,17 @@ class _Model:
 
     def run(self) -> None:
         self.session.run(None, self._feed)
+
+
+def opened_model(
+    path: Path, threads: int, config: dict[str, str], shape: Sequence[int], folder: Path | None = None
+) -> Model:
+    """The model with random pixels (N, C, H, W). With a folder it profiles into it, and leaves EXECUTED there.
+
+    Raises BadFileError for what ONNX Runtime cannot load, InputError for a model that takes no pictures.
+    """
+    session = _open(path, threads, config, folder)
+    return Model(session, _pixels(session.get_inputs()[0].type, shape))
 
 
 def _open(path: Path, threads: int, config: dict[str, str], folder: Path | None = None) -> Any:
@@ -141,7 +151,7 @@ def _pixels(kind: str, shape: Sequence[int]) -> NDArray[Any]:
 def _fastest_ms(session: Any, clock: Clock) -> float:
     left = session.get_inputs()[0]
     codes = np.random.default_rng(SEED).integers(0, 128, left.shape)
-    model = _Model(session, codes.astype(INPUT_TYPES[left.type]))
+    model = Model(session, codes.astype(INPUT_TYPES[left.type]))
     samples_ms = timed(model.run, GEMM_MIN_RUNS, clock)
     while sum(samples_ms) < GEMM_MIN_SECONDS * 1000:
         samples_ms += timed(model.run, 1, clock)

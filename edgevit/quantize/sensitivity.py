@@ -1,4 +1,4 @@
-"""Sensitivity: what each layer's INT8 costs the logits, and which layers are therefore better left in float."""
+"""Sensitivity: what INT8 costs the logits layer by layer, and which layers have outliers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Array = NDArray[np.floating]
 def layer_sqnr_db(
     model: onnx.ModelProto,
     make_quantized: Callable[[Sequence[str]], onnx.ModelProto],
-    nodes: Sequence[str],
+    layers: Sequence[Sequence[str]],
     pictures: Sequence[np.ndarray],
     on_layer: Callable[[int], None] = lambda done: None,
-) -> dict[str, float]:
-    """For each of `nodes`, the SQNR of the logits in dB when it alone is in INT8: inf where nothing changes.
+) -> list[float]:
+    """For each of `layers`, the SQNR of the logits in dB when its nodes alone are in INT8: inf where nothing changes.
 
     make_quantized: the float model with just the named nodes quantized. pictures: a few inputs (1, ...), 8 or so; each
     layer costs one session and a run of each of them.
@@ -35,26 +35,18 @@ def layer_sqnr_db(
     if len(pictures) == 0:
         raise InputError("There is no picture to measure what INT8 costs on. Give at least one.")
     reference = _logits(model, pictures)
-    found = {}
-    for done, node in enumerate(nodes, start=1):
-        found[node] = sqnr_db(reference, _logits(make_quantized([node]), pictures))
+    found = []
+    for done, nodes in enumerate(layers, start=1):
+        found.append(sqnr_db(reference, _logits(make_quantized(nodes), pictures)))
         on_layer(done)
     return found
 
 
-def kept_in_float(layer_sqnr_db: Mapping[str, float], budget_db: float) -> tuple[str, ...]:
-    """The fewest layers that must stay in float for the noise of all others together to be within the budget.
-
-    layer_sqnr_db: of each layer alone. Independent noises add in power, 10^(-SQNR/10) of the signal's, and their sum
-    must not pass 10^(-budget_db/10). The noisiest layers go first, so no smaller set would do; NaN counts as
-    infinitely noisy. Ties are kept in the mapping's order.
-    """
-    noise = {name: _noise(level) for name, level in layer_sqnr_db.items()}
-    noisiest_first = sorted(noise, key=lambda name: -noise[name])
-    for count in range(len(noise)):
-        if sum(noise[name] for name in noisiest_first[count:]) <= _noise(budget_db):
-            return tuple(noisiest_first[:count])
-    return tuple(noisiest_first)
+def noise_power(level_db: float) -> float:
+    """Of an SQNR in dB, relative to the signal's; NaN counts as infinitely noisy."""
+    if math.isnan(level_db):
+        return math.inf
+    return float(10.0 ** min(-level_db / 10.0, 300.0))
 
 
 def activation_kurtosis(
@@ -123,13 +115,6 @@ class _Moments:
             return 0.0
         central = fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4
         return float(central / variance**2)
-
-
-def _noise(level_db: float) -> float:
-    """Power relative to the signal's."""
-    if math.isnan(level_db):
-        return math.inf
-    return float(10.0 ** min(-level_db / 10.0, 300.0))
 
 
 def _logits(model: onnx.ModelProto, pictures: Sequence[np.ndarray]) -> Array:

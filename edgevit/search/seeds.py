@@ -11,6 +11,7 @@ from edgevit.search.trials import Variant
 from edgevit.search.variants import Spaces
 
 MOST_SMALLER_SIZES = 1
+KINDS = "linear", "conv", "attention", "residual"
 MOST_OF_SEVERAL = 24  # where several models share one search
 
 
@@ -24,11 +25,10 @@ class Seed(NamedTuple):
 def seeds(spaces: Spaces, schedule: Schedule) -> tuple[Seed, ...]:
     """Different variants, those with the best prospects first; several models take turns, and MOST_OF_SEVERAL are left.
 
-    fp32, dynamic linear layers, static, and mixed (linear layers dynamic, convolutions static, with and without INT8
-    attention, all convolutions or the pointwise ones), and all static with its own rewrites, as far as the space has
-    them: each alone on every runtime; then
-    each, on further runtimes the richest only, at the next smaller image size and with a moderate and a strong token
-    reduction.
+    fp32; dynamic linear layers; static, without and with its residual sums; mixed (linear layers dynamic, convolutions
+    static, all of them or the pointwise ones, without and with INT8 attention); and all static with its own rewrites,
+    as far as the space has them: each alone on every runtime; then each, on further runtimes the richest only, at the
+    next smaller image size and with a moderate and a strong token reduction.
     """
     turns = itertools.zip_longest(*(_of_model(model, space, schedule) for model, space in spaces.items()))
     found = tuple(seed for turn in turns for seed in turn if seed is not None)
@@ -64,22 +64,22 @@ def _precisions(space: SearchSpace) -> tuple[dict[str, Choice], ...]:
     rewritten: dict[str, Choice] = {
         "linear": "int8-static", "conv": "int8-static", "attention": "int8-static", "int8_rewrites": True,
     }  # fmt: skip
+    static: dict[str, Choice] = {
+        "linear": "int8-static" if "int8-static" in space.linear else "fp32",
+        "conv": "int8-static" if "int8-static" in space.conv else "fp32",
+    }
     wanted: tuple[dict[str, Choice], ...] = (
         {"linear": "fp32", "conv": "fp32"},
         {"linear": "int8-dynamic", "conv": "int8-weights" if "int8-weights" in space.conv else "fp32"},
-        {
-            "linear": "int8-static" if "int8-static" in space.linear else "fp32",
-            "conv": "int8-static" if "int8-static" in space.conv else "fp32",
-        },
+        static,
+        *({**static, "residual": "int8-static", "conv_kinds": kinds} for kinds in _other_kinds(space)[:1]),
         {"linear": "int8-dynamic", "conv": "int8-static"},
         *by_kinds,
         {"linear": "int8-dynamic", "conv": "int8-static", "attention": "int8-static"},
         *([rewritten] if any(space.int8_rewrites.values()) else []),
     )
     return tuple(
-        kinds
-        for kinds in wanted
-        if all(kinds.get(name, "fp32") in (*getattr(space, name), "fp32") for name in ("linear", "conv", "attention"))
+        kinds for kinds in wanted if all(kinds.get(name, "fp32") in (*getattr(space, name), "fp32") for name in KINDS)
     )
 
 

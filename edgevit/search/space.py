@@ -44,16 +44,18 @@ class SearchSpace(Record):
     """The first of several values is the plain one: all first values together are fp32 as the model came.
 
     image_sizes: the model's own first. `rewrites`: exact ones, in every policy of a runtime; int8_rewrites: more of
-    them, for static INT8 alone, all or none. approximations: at most
-    one rewrite of each group ({'gelu': ('gelu-tanh', 'gelu-sigmoid')}). sensitive_nodes: most sensitive first; the
-    search decides how many of them stay in float. `sessions`: of each runtime, named sets of its entries; a runtime
-    that has no set of some name takes its first.
+    them, for static INT8 alone, all or none. left_out, added: exact rewrites of which one may be left out, and one put
+    to them. approximations: at most one rewrite of each group ({'gelu': ('gelu-tanh', 'gelu-sigmoid')}).
+    sensitive_nodes: in the order in which they are better left in float; the search decides how many of them are.
+    `sessions`: of each runtime, named sets of its entries; a runtime that has no set of some name takes its first.
     """
 
     image_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     runtimes: Annotated[tuple[RuntimeName, ...], Field(min_length=1)] = ("onnxruntime",)
     rewrites: dict[RuntimeName, tuple[str, ...]] = {}
     int8_rewrites: dict[RuntimeName, tuple[str, ...]] = {}
+    left_out: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
     approximations: dict[str, tuple[str, ...]] = {}
     tokens: TokenSpace | None = None
     input_types: Annotated[tuple[InputType, ...], Field(min_length=1)] = ("float32",)
@@ -98,6 +100,8 @@ def every_dimension(space: SearchSpace) -> tuple[Dimension, ...]:
         Dimension("image_size", space.image_sizes, True),
         Dimension("runtime", space.runtimes),
         Dimension("int8_rewrites", (False, True) if any(space.int8_rewrites.values()) else (False,)),
+        Dimension("left_out", (None, *space.left_out)),
+        Dimension("added", (None, *space.added)),
         *(Dimension(group, (None, *names)) for group, names in space.approximations.items()),
         Dimension("kept", (ALL_TOKENS, *tokens.kept) if tokens else (ALL_TOKENS,), True),
         Dimension("start", tokens.starts if tokens else (0,), True),
@@ -129,14 +133,15 @@ def policy_of(parameters: Parameters, space: SearchSpace, schedule: Schedule) ->
     kinds = _with_kernels(runtime, {kind: chosen[kind] for kind in ("linear", "conv", "attention", "residual")})
     is_int8 = any(precision != "fp32" for precision in kinds.values())
     is_static = "int8-static" in kinds.values()
-    approximations = (chosen[group] for group in space.approximations)
+    more = (chosen["added"], *(chosen[group] for group in space.approximations))
+    exact = (name for name in space.rewrites.get(runtime, ()) if name != chosen["left_out"])
     further = space.int8_rewrites.get(runtime, ()) if is_static and chosen["int8_rewrites"] else ()
     fields: dict[str, Any] = {
         **kinds,
         "image_size": None if size == space.image_sizes[0] else size,
         "threads": chosen["threads"],
         "runtime": runtime,
-        "rewrites": (*space.rewrites.get(runtime, ()), *further, *(name for name in approximations if name)),
+        "rewrites": tuple(dict.fromkeys((*exact, *further, *(name for name in more if name)))),
         "tokens": _reduction(chosen, space, schedule),
         "input_type": chosen["input_type"],
         "session": _session(space, runtime, str(chosen["session"])),
@@ -150,7 +155,7 @@ def policy_of(parameters: Parameters, space: SearchSpace, schedule: Schedule) ->
         fields["conv_kinds"] = str(chosen["conv_kinds"]).split("+")
     if kinds["conv"] == "int8-static":  # stored weights have a scale for each channel as it is
         fields["equalize"] = chosen["equalize"]
-    if is_static or fields.get("smooth_alpha") is not None:
+    if is_static:
         fields["calibrator"] = chosen["calibrator"]
     return Policy.model_validate(fields)
 

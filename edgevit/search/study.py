@@ -19,6 +19,8 @@ from optuna.study import StudyDirection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from edgevit.errors import EdgevitError, InputError
+from edgevit.search.records import read_trials
+from edgevit.search.trials import Trial
 
 IDENTITY = "searches"
 SPACES = "spaces"  # key of the identity: what there is to search for each model
@@ -82,6 +84,16 @@ def stored_spaces(storage: str, name: str, identity: Mapping[str, Any]) -> dict[
     rest = {key: value for key, value in known.items() if key != SPACES}
     spaces: dict[str, Any] | None = known.get(SPACES)
     return spaces if rest == _plain(identity) else None
+
+
+def stored_trials(storage: str, name: str) -> tuple[Trial, ...]:
+    """Every trial of a study that came to an end, by any worker. Raises as opened_study."""
+    with _translated(storage):
+        database = _connect(storage, HEARTBEAT_SECONDS, GRACE_SECONDS)
+        try:
+            return read_trials(optuna.load_study(study_name=name, storage=database))
+        finally:
+            _close(database)
 
 
 def require_reachable(storage: str) -> None:
@@ -192,7 +204,10 @@ def _translated(storage: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OptunaError, ImportError, RuntimeError, OSError) as error:
-        raise InputError(f"--storage {shown(storage)}: cannot be used: {_reason(error)}.") from None
+        raise InputError(
+            f"{shown(storage)}: cannot be used as the search's database: {_reason(error)}. "
+            "Choose another folder with -o, or another --storage."
+        ) from None
 
 
 def _database_failure(error: BaseException | None) -> BaseException | None:

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from edgevit.benchreport import Machine
 from edgevit.policy import Policy
-from edgevit.results import Accuracy, AccuracyDrop, Verdict
+from edgevit.results import Accuracy, AccuracyDrop, LatencyRatio, Verdict
 from edgevit.schema import SCHEMA_VERSION, Record, SchemaVersion
 
 # complete: measured on all pictures. partial: stopped early, its drop is of the first pictures only.
@@ -78,7 +78,7 @@ class TuneResult(Record):
     unit: of every cost in here. fp32: the trial of the reference, where it was measured. chosen, bundle: None when
     nothing meets the budget. The trials' drops are on the held-out pictures that the search saw; `confirmed`, by a
     trial's number, on others that were only asked about the choice; fp32_test, chosen_test and test_drop on those that
-    decided nothing.
+    decided nothing. speedup: of the chosen point over fp32, measured once more after the choice.
     """
 
     schema_version: SchemaVersion = SCHEMA_VERSION
@@ -95,6 +95,7 @@ class TuneResult(Record):
     fp32: int | None = None
     confirmed: dict[int, AccuracyDrop] = {}
     chosen: int | None = None
+    speedup: LatencyRatio | None = None
     fp32_test: Accuracy | None = None
     chosen_test: Accuracy | None = None
     test_drop: AccuracyDrop | None = None

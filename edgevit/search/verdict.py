@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from edgevit.recipe import Budget
-from edgevit.results import Accuracy, AccuracyDrop, Verdict
+from edgevit.results import Accuracy, AccuracyDrop, LatencyRatio, Verdict
 from edgevit.search.describe import in_words
 from edgevit.search.examiner import MS
 from edgevit.search.front import cost_words
@@ -45,8 +45,12 @@ def reference_sentences(reference: Variant) -> tuple[str, ...]:
     return (words,) if reference.model else ()
 
 
-def verdict_of(result: TuneResult, point: Trial, test: Accuracy, drop: AccuracyDrop) -> Verdict:
-    """Of the chosen point, by its figures of the search and by those of the pictures that no trial saw."""
+def verdict_of(
+    result: TuneResult, point: Trial, test: Accuracy, drop: AccuracyDrop, speedup: LatencyRatio | None
+) -> Verdict:
+    """Of the chosen point, by its figures of the search, by those of the pictures that no trial saw, and by its speedup
+    over fp32, measured once more.
+    """
     fp32 = None if result.fp32 is None else result.trial(result.fp32)
     budget = result.verdict.budget
     latency, searched_drop = point.figures
@@ -56,7 +60,11 @@ def verdict_of(result: TuneResult, point: Trial, test: Accuracy, drop: AccuracyD
         shipped=in_words(point.variant),
         budget=budget,
         within_budget=is_accurate and is_fast,
-        sentences=(*chosen_sentences(point, fp32, test, drop, budget, result.unit), *result.verdict.sentences),
+        sentences=(
+            *chosen_sentences(point, fp32, test, drop, budget, result.unit),
+            *_speedup_sentences(speedup),
+            *result.verdict.sentences,
+        ),
     )
 
 
@@ -85,6 +93,13 @@ def chosen_sentences(
     elif limit is not None and point.drop.ci95[1] > limit:
         sentences.append(f"The estimate is within {limit:.2f} points; its interval reaches {point.drop.ci95[1]:.2f}.")
     return tuple(sentences)
+
+
+def _speedup_sentences(speedup: LatencyRatio | None) -> tuple[str, ...]:
+    if speedup is None:
+        return ()
+    interval = f"95 % interval {speedup.ci95[0]:.2f}–{speedup.ci95[1]:.2f}"
+    return (f"Measured once more, in turns with fp32: {speedup.ratio:.2f}× as fast ({interval}).",)
 
 
 def _drop_words(drop: AccuracyDrop) -> str:

@@ -117,16 +117,25 @@ def run_search(study: optuna.Study, search: Search) -> tuple[Trial, ...]:
 def searching(study: optuna.Study, search: Search) -> Iterator[tuple[Trial, ...]]:
     """All trials of the study so far: as it was found, and after each further one. Ends as run_search."""
     search.progress.stage("Searching")
-    start, own, idle = search.clock(), 0, 0
+    start, own, idle, is_anchored = search.clock(), 0, 0, False
     yield (trials := read_trials(study))
     while not _is_over(trials, search, start) and idle < STUCK + EXHAUSTED:
         _show(trials, search, own, start)
+        is_anchored = is_anchored or anchor(trials, search.benches, search.reference)
         _enqueue_seeds(study, search)
         was_run = _next_trial(study, search, is_stuck=idle >= STUCK).was_run
         own, idle = own + was_run, 0 if was_run else idle + 1
         yield (trials := read_trials(study))
     if idle >= STUCK + EXHAUSTED:
         search.progress.note("Everything in the search space was tried, or is not worth trying.")
+
+
+def anchor(trials: Sequence[Trial], benches: Mapping[str, Examiner], reference: Variant) -> bool:
+    """Has latencies taken in turns with fp32's, as soon as some trial has measured that; whether one has."""
+    cost = next((trial.cost for trial in trials if trial.cost and trial.variant.key == reference.key), None)
+    if cost:
+        benches[reference.model].anchor(reference.policy, cost)
+    return cost is not None
 
 
 def require_success(trials: Sequence[Trial]) -> None:

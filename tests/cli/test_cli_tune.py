@@ -31,6 +31,8 @@ class Bench(ArithmeticBench):
     def confirmed(self, policy: Policy) -> np.ndarray:
         return np.zeros(0, np.bool_)
 
+    def speedup(self, policy: Policy) -> None: ...
+
     def tested(self, policy: Policy) -> np.ndarray:
         return np.arange(200) / 2 < FP32_TOP1 - exact_drop(policy)
 
@@ -44,15 +46,14 @@ class Bench(ArithmeticBench):
 def tune(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: Callable[..., Ended]) -> Callable[..., Ended]:
     """tune(*words) runs `edgevit tune` of a model that is not there, on the arithmetic bench."""
     monkeypatch.setitem(edgevit.cli.COMMANDS, "tune", edgevit.cli.Entry("edgevit.cli.tune", "A measured search."))
-    bench = types.ModuleType("edgevit.workbench")
+    bench = types.ModuleType("edgevit.tuning.workbench")
 
     @contextlib.contextmanager
     def opened_workbench(*arguments: Any) -> Iterator[tuple[Bench, Any]]:
         yield Bench(pictures=400), SPACE.model_copy(update={"tokens": None})
 
     bench.opened_workbench = opened_workbench  # type: ignore[attr-defined]
-    bench.Stopwatch = lambda threads: None  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "edgevit.workbench", bench)
+    monkeypatch.setitem(sys.modules, "edgevit.tuning.workbench", bench)
     preprocess = Preprocess(
         height=32, width=32, channels=1, resize=32, crop_mode="center", interpolation="bilinear", mean=(0.5,),
         std=(0.5,), color="L",
@@ -81,7 +82,7 @@ def tune(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: Callable[...,
         ("--image-size 0", "Invalid value for '--image-size': 0 is not in the range 1<=x<=4096."),
         ("--weights random", "--weights random: their accuracy means nothing"),
         ("--device rpi6", "Unknown device 'rpi6'. Did you mean 'rpi5'?"),
-        ("--storage nonsense", "--storage nonsense: cannot be used: Could not parse"),
+        ("--storage nonsense", "nonsense: cannot be used as the search's database: Could not parse"),
     ],
 )
 def test_bad_words_are_one_line(tune, words, message):

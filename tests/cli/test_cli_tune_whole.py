@@ -14,11 +14,12 @@ from commands import Ended
 from digits_shop import DIGITS
 from tiny_models import CLASSES, VIT, vit_graph
 
-from edgevit import build, workbench
+from edgevit import build
 from edgevit.bundle import load_bundle
 from edgevit.models.checkpoint import Checkpoint, save_checkpoint
 from edgevit.models.create import create_model, preprocess_for
 from edgevit.search.trials import TuneResult
+from edgevit.tuning import stopwatch, workbench
 
 TRIALS = 3
 
@@ -50,8 +51,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., Ended
     checkpoint = save_tiny_vit(root / "checkpoint")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "export_onnx", lambda *_: vit_graph())
-        patch.setattr(workbench, "TURNS_SECONDS", 0.01)
-        patch.setattr(workbench, "TURNS_RUNS", 4)
+        patch.setattr(stopwatch, "TURNS_SECONDS", 0.01)
+        patch.setattr(stopwatch, "PROOF_SECONDS", 0.01)
+        patch.setattr(stopwatch, "TURNS_RUNS", 4)
 
         def tune(*words: object, targets: tuple[Path, ...] = (checkpoint,), out: str = "out") -> Ended:
             fixed = ("--data", "digits", "--eval-limit", 40, "--search-pictures", 20, "--trials", TRIALS)
@@ -134,6 +136,9 @@ def test_a_budget_that_nothing_meets_is_exit_3_and_leaves_the_front_without_a_bu
     assert ended.document["kind"] == "error"
     assert (tuned.result.chosen, tuned.result.bundle) == (None, None)
     assert tuned.result.front
+    told = tuned.tune("--max-drop", 100, "--max-latency-ms", "0.00001")
+    assert told.code == 3
+    assert "Pick" in told.out
 
 
 def test_two_checkpoints_are_one_search_and_the_chosen_ones_bundle_is_its_own(tuned: Tuned) -> None:

@@ -763,3 +763,11 @@ def test_a_class_name_that_cannot_be_shown_is_refused(tmp_path, name) -> None:
     fill(tmp_path / "b", 5)
     with pytest.raises(InputError, match=r"the class name .* cannot be shown\. Rename it"):
         open_folder(tmp_path)
+
+
+def test_a_fingerprint_is_of_the_pictures_their_classes_and_their_splits(tmp_path: Path) -> None:
+    spec = DataSpec(source="digits")
+    found = open_dataset(spec).fingerprint()
+    assert open_dataset(spec).fingerprint() == found
+    assert open_dataset(spec.model_copy(update={"seed": 1})).fingerprint() != found
+    assert open_dataset(spec.model_copy(update={"train_limit": 100})).fingerprint() != found

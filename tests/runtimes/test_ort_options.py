@@ -1,4 +1,4 @@
-"""The two session entries of our own, for options that ONNX Runtime has no entries for."""
+"""The three session entries of our own, for options that ONNX Runtime has no entries for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 
 from edgevit.errors import BadFileError
 from edgevit.runtimes import open_session
-from edgevit.runtimes.onnxruntime import CPU_ARENA, GRAPH_LEVEL, session_options
+from edgevit.runtimes.onnxruntime import (
+    CPU_ARENA,
+    CPU_PROVIDER,
+    GRAPH_LEVEL,
+    PROVIDER,
+    built_providers,
+    session_options,
+)
 
 LEVELS = onnxruntime.GraphOptimizationLevel
 
@@ -54,3 +61,36 @@ def test_a_level_that_does_not_exist_is_not_blamed_on_the_model(make_onnx: Calla
 @pytest.mark.parametrize("config", [{GRAPH_LEVEL: "basic"}, {GRAPH_LEVEL: "extended", CPU_ARENA: "0"}])
 def test_a_session_opens_with_either(make_onnx: Callable[..., Path], config: dict[str, str]) -> None:
     assert open_session(make_onnx(), "onnxruntime", 1, config).input_type == "float32"
+
+
+def test_a_provider_that_is_not_built_in_is_not_blamed_on_the_model(make_onnx: Callable[..., Path]) -> None:
+    path = make_onnx()
+    words = re.escape(
+        f"{path}: asks for what ONNX Runtime {onnxruntime.__version__} does not have (no provider 'Nil')."
+    )
+    with pytest.raises(BadFileError, match=words):
+        open_session(path, "onnxruntime", 1, {PROVIDER: "Nil"})
+
+
+@pytest.mark.parametrize(
+    ("provider", "options"), [("AnyExecutionProvider", {}), ("XnnpackExecutionProvider", {"intra_op_num_threads": "3"})]
+)
+def test_a_provider_goes_before_the_cpus_and_xnnpack_is_told_its_threads(
+    make_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, provider: str, options: dict[str, str]
+) -> None:
+    asked: list[object] = []
+    real = onnxruntime.InferenceSession
+
+    def open_here(path: str, session_options: object, providers: list[object]) -> object:
+        asked.extend(providers)
+        return real(path, session_options, providers=[CPU_PROVIDER])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider, CPU_PROVIDER])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_here)
+    open_session(make_onnx(), "onnxruntime", 3, {PROVIDER: provider})
+    assert asked == [(provider, options), CPU_PROVIDER]
+
+
+def test_the_cpus_own_provider_is_always_there(make_onnx: Callable[..., Path]) -> None:
+    assert CPU_PROVIDER in built_providers()
+    assert open_session(make_onnx(), "onnxruntime", 1, {PROVIDER: CPU_PROVIDER}).input_type == "float32"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,32 +15,30 @@ from numpy.typing import NDArray
 from edgevit.accuracy import is_correct
 from edgevit.artifact import BundleAccuracy
 from edgevit.assemble import Evidence, bundle_artifact
-from edgevit.bench.interleave import Interleaved, measure_interleaved
 from edgevit.board.sensors import describe_machine
 from edgevit.build import Builder
 from edgevit.cost.cores import CoreCosts, costs_for
 from edgevit.cost.estimate import cost_of
 from edgevit.data.pictures import PictureSet
 from edgevit.device import Device
-from edgevit.errors import DeviceError, EdgevitError, InputError, MeasurementError, ParityError
-from edgevit.judge import run_of
+from edgevit.errors import DeviceError, EdgevitError, InputError, ParityError
 from edgevit.policy import Policy
 from edgevit.progress import Progress
 from edgevit.quantize.nodes import is_quantized
 from edgevit.recipe import ExportSpec, ParityThresholds, RuntimeName
-from edgevit.results import Verdict
+from edgevit.results import LatencyRatio, Verdict
 from edgevit.search.examiner import MILLION_INSTRUCTIONS, MS
 from edgevit.search.space import SearchSpace
 from edgevit.search.trials import canonical
-from edgevit.search_space import search_space
 from edgevit.store import sha256_file
 from edgevit.subject import Subject
-from edgevit.traits import find_traits
+from edgevit.tuning.search_space import search_space
+from edgevit.tuning.stopwatch import Stopwatch
+from edgevit.tuning.traits import find_traits
+from edgevit.tuning.worth import estimated_costs, measured_costs
 from edgevit.verify import describe_parity
 from edgevit.workshop import Artifact, Workshop
 
-TURNS_SECONDS = 1.5
-TURNS_RUNS = 40
 # A search asks for accuracy itself, on pictures; a hop is there to find what is broken.
 THRESHOLDS = ParityThresholds(int8_cosine=0.5, int8_top1_agreement=0.0)
 
@@ -86,35 +83,11 @@ def opened_workbench(
         )  # fmt: skip
         builder = Builder(shop)
         if space is None:
-            space = search_space(find_traits(builder), device, image_sizes, is_foreign, runtime, thread_counts)
+            costs = estimated_costs(core) if core else measured_costs(threads)
+            traits = find_traits(builder, costs, progress)
+            space = search_space(traits, device, image_sizes, is_foreign, runtime, thread_counts)
         stopwatch = stopwatch or Stopwatch(threads)
         yield BuildingWorkbench(shop, builder, evidence, evidence.judged, stopwatch, core), space
-
-
-class Stopwatch:
-    """Latency on this machine, in turns with the first artifact that it was asked for, so that a machine that drifts
-    meets both alike. threads: of a policy without its own.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self.reference: Artifact | None = None
-        self._reference_ms = 0.0
-
-    def latency_ms(self, artifact: Artifact) -> float:
-        """Median. Raises MeasurementError."""
-        if self.reference is None:
-            self._reference_ms = self._medians(artifact)[0]
-            self.reference = artifact
-            return self._reference_ms
-        reference_ms, latency_ms = self._medians(self.reference, artifact)
-        return latency_ms * self._reference_ms / reference_ms
-
-    def _medians(self, *artifacts: Artifact) -> list[float]:
-        """ms of each, taken in turns."""
-        runs = {str(index): run_of(artifact, self.threads) for index, artifact in enumerate(artifacts)}
-        timings = measure_interleaved(runs, min_seconds=TURNS_SECONDS, min_runs=TURNS_RUNS)
-        return [_median(timings[name]) for name in runs]
 
 
 class BuildingWorkbench:
@@ -151,6 +124,15 @@ class BuildingWorkbench:
         if self._core is not None:
             return cost_of(artifact.path, self._core).million_instructions
         return self._stopwatch.latency_ms(artifact)
+
+    def anchor(self, policy: Policy, cost: float) -> None:
+        """The policy's latency is what all others are taken in turns with, from now on."""
+        if self._core is None:
+            self._stopwatch.anchor(self._artifact(policy), cost)
+
+    def speedup(self, policy: Policy) -> LatencyRatio | None:
+        """Against the policy that was anchored, measured anew; None where nothing can be measured."""
+        return self._stopwatch.speedup(self._artifact(policy)) if self._core is None else None
 
     def correct(self, policy: Policy, start: int, stop: int) -> NDArray[np.bool_]:
         """(stop - start,) of the held-out pictures."""
@@ -213,9 +195,3 @@ def _file(policy: Policy) -> Policy:
 def _judged_as(policy: Policy) -> str:
     """A key of what the policy says of pictures, which threads do not change."""
     return canonical(policy.model_copy(update={"threads": None}))
-
-
-def _median(timing: Interleaved) -> float:
-    if timing.failed:
-        raise MeasurementError(timing.failed)
-    return statistics.median(timing.samples_ms)

@@ -12,14 +12,16 @@ from digits_shop import Told, device_here, digits_evidence, known_board, steady,
 from onnx import TensorProto, helper
 from tiny_models import vit_graph
 
-from edgevit import build, workbench
+from edgevit import build
 from edgevit.bench.interleave import ArtifactRun, Interleaved
 from edgevit.build import KEPT_FORMS
 from edgevit.device import Device
 from edgevit.policy import Policy
-from edgevit.search_space import thread_counts
 from edgevit.store import sha256_file
-from edgevit.workbench import BuildingWorkbench, Stopwatch, opened_workbench
+from edgevit.tuning import stopwatch as timing
+from edgevit.tuning.search_space import thread_counts
+from edgevit.tuning.stopwatch import Stopwatch
+from edgevit.tuning.workbench import BuildingWorkbench, opened_workbench
 
 FP32, DYNAMIC, STATIC = Policy(), Policy(linear="int8-dynamic"), Policy(linear="int8-static")
 REWRITES = ("layer-norm", "gelu", "positions", "class-token", "layout")
@@ -149,7 +151,7 @@ def test_models_share_the_artifact_that_they_are_timed_beside_and_it_is_never_de
         asked.append(dict(runs))
         return {name: steady(4.0) for name in runs}
 
-    monkeypatch.setattr(workbench, "measure_interleaved", measure)
+    monkeypatch.setattr(timing, "measure_interleaved", measure)
     stopwatch = Stopwatch(2)
     (one, _), (other, _) = opened(stopwatch=stopwatch), opened(stopwatch=stopwatch)
     one.cost(DYNAMIC)

@@ -13,7 +13,7 @@ from digits_shop import Told, device_elsewhere, device_here, digits, digits_evid
 from numpy.typing import NDArray
 from tiny_models import vit_graph
 
-from edgevit import build, hops, workbench
+from edgevit import build, hops
 from edgevit.artifact import BundleAccuracy
 from edgevit.assemble import Evidence
 from edgevit.bench.interleave import ArtifactRun, Interleaved
@@ -31,7 +31,8 @@ from edgevit.results import Verdict
 from edgevit.runtimes import open_session
 from edgevit.search.space import SearchSpace
 from edgevit.store import sha256_file
-from edgevit.workbench import BuildingWorkbench, opened_workbench
+from edgevit.tuning import stopwatch
+from edgevit.tuning.workbench import BuildingWorkbench, opened_workbench
 
 FP32, DYNAMIC = Policy(), Policy(linear="int8-dynamic")
 Turns = list[dict[str, ArtifactRun]]
@@ -73,7 +74,7 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Take:
                 for name, time in zip(runs, timings, strict=True)
             }
 
-        monkeypatch.setattr(workbench, "measure_interleaved", measure)
+        monkeypatch.setattr(stopwatch, "measure_interleaved", measure)
         return asked
 
     return make

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 from digits_shop import device_here
 
-from edgevit import search_space as module
 from edgevit.device import Device
 from edgevit.policies import NO_STEM, PAYING_REWRITES, POINTWISE
 from edgevit.policy import ConvKind, Policy
 from edgevit.quantize.nodes import QuantizableNodes
 from edgevit.rewrite.token_schedule import schedule
-from edgevit.runtimes.onnxruntime import GRAPH_LEVEL
+from edgevit.runtimes.onnxruntime import CPU_ARENA, GRAPH_LEVEL, PROVIDER
 from edgevit.search.seeds import seeds
 from edgevit.search.space import SearchSpace, policy_of
-from edgevit.search_space import KEPT, search_space
-from edgevit.traits import Traits
+from edgevit.tuning import search_space as module
+from edgevit.tuning.search_space import KEPT, search_space
+from edgevit.tuning.traits import Traits
 
 EVERY_KIND: tuple[ConvKind, ...] = ("stem", "pointwise", "dense", "depthwise")
 NOTHING = QuantizableNodes(linear=(), conv=(), silu=(), attention=(), residual=(), passing=(), conv_kinds={})
@@ -30,7 +30,8 @@ HYBRID = replace(VIT, conv=("a", "b"), conv_kinds={"a": "stem", "b": "pointwise"
 def traits(nodes: QuantizableNodes = VIT, **changes: Any) -> Traits:
     """A ViT of 12 blocks and 14 x 14 patches, unless said otherwise."""
     found = {
-        "side": 224, "nodes": nodes, "outliers": (), "blocks": 12, "patches": 196,
+        "side": 224, "nodes": nodes, "outliers": (), "float_first": (), "blocks": 12, "patches": 196,
+        "rewrites": frozenset({"gelu", "layout"}), "more_rewrites": frozenset({"attention"}),
         "approximations": frozenset({"gelu-tanh"}), "has_conv_pairs": False, "calibrator": "minmax",
     }  # fmt: skip
     return Traits(**{**found, **changes})
@@ -114,9 +115,19 @@ def test_only_approximations_that_change_the_graph_are_offered() -> None:
     assert space_of(traits()).approximations == {"gelu": ("gelu-tanh",)}
 
 
-def test_outliers_may_stay_in_float_or_be_smoothed() -> None:
-    space = space_of(traits(outliers=("qkv",)))
-    assert (space.sensitive_nodes, space.smooth_alphas) == (("qkv",), (None, 0.15, 0.5))
+def test_outliers_may_be_smoothed() -> None:
+    assert space_of(traits(outliers=("qkv",))).smooth_alphas == (None, 0.15, 0.5)
+
+
+def test_layers_stay_in_float_in_the_order_of_their_worth() -> None:
+    assert space_of(traits(float_first=("head", "qkv"))).sensitive_nodes == ("head", "qkv")
+
+
+def test_any_rewrite_that_changed_the_graph_may_be_left_out_and_any_other_put_to_them() -> None:
+    space = space_of(traits())
+    assert (space.left_out, space.added) == (("gelu", "layout"), ("attention",))
+    changed = policy_of({"left_out": "gelu", "added": "attention"}, space, schedule).rewrites
+    assert set(changed) == {*PAYING_REWRITES["onnxruntime"], "attention"} - {"gelu"}
 
 
 @pytest.mark.parametrize(
@@ -154,4 +165,25 @@ def test_openvino_computes_in_bfloat16_where_the_processor_has_it(
 ) -> None:
     sessions = space_of(traits(), board(isa)).sessions
     assert sessions["openvino"] == {"default": session}
-    assert sessions["onnxruntime"] == {"default": {}, "extended": {GRAPH_LEVEL: "extended"}}
+
+
+ALWAYS = {"default": {}, "extended": {GRAPH_LEVEL: "extended"}, "no arena": {CPU_ARENA: "0"},
+          "no prepacking": {"session.disable_prepacking": "1"}}  # fmt: skip
+YIELDING = {"no spinning": {"session.intra_op.allow_spinning": "0"}}
+
+
+@pytest.mark.parametrize(("threads", "more"), [((), {}), ((2,), YIELDING)])
+def test_threads_may_yield_instead_of_spinning_where_there_are_several(threads: tuple[int, ...], more: Any) -> None:
+    space = search_space(traits(), board().model_copy(update={"threads": 1}), (), False, None, threads)
+    assert space.sessions["onnxruntime"] == {**ALWAYS, **more}
+
+
+def test_a_provider_is_searched_where_it_is_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "built_providers", lambda: ["XnnpackExecutionProvider", "CPUExecutionProvider"])
+    found = space_of(traits()).sessions["onnxruntime"]
+    assert found["XNNPACK"] == {PROVIDER: "XnnpackExecutionProvider"}
+    assert "ACL" not in found
+
+
+def test_a_cost_model_has_no_sessions_to_search() -> None:
+    assert space_of(traits(), board(), is_foreign=True).sessions == {}

@@ -7,28 +7,32 @@ import json
 import re
 import shutil
 import sqlite3
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from arithmetic_bench import FP32_TOP1, SPACE, ArithmeticBench, constant_schedule, exact_drop
+from arithmetic_bench import FP32_TOP1, SPACE, ArithmeticBench, constant_schedule, exact_drop, exact_latency_ms
 from sqlalchemy.exc import OperationalError
 
-from edgevit import tune as tuning
+from edgevit import store
 from edgevit.artifact import BundleAccuracy
 from edgevit.errors import BadFileError, BudgetError, EdgevitError, InputError, ParityError
 from edgevit.policy import Policy
 from edgevit.progress import Silence
 from edgevit.recipe import Budget
 from edgevit.report.front import front_rows
-from edgevit.results import Verdict
+from edgevit.results import LatencyRatio, Verdict
 from edgevit.search import worker
 from edgevit.search.front import pareto_front
 from edgevit.search.records import keep
 from edgevit.search.trials import Trial, TuneResult
 from edgevit.search.worker import Limits
-from edgevit.tune import PAGE, RESULT, Job, known_spaces, require_usable, tune
+from edgevit.tuning import outcome
+from edgevit.tuning.outcome import PAGE, RESULT, Job
+from edgevit.tuning.tune import known_spaces, require_usable, tune
 
 TRIALS = 12
 
@@ -46,6 +50,11 @@ class BundlingBench(ArithmeticBench):
         self.tested_policies: list[Policy] = []
         self.confirmed_policies: list[Policy] = []
         self.kept: list[list[Policy]] = []
+
+    def speedup(self, policy: Policy) -> LatencyRatio | None:
+        assert self.anchors, "speed is against a reference"
+        gain = self.anchors[-1][1] / exact_latency_ms(policy)
+        return LatencyRatio(ratio=gain, ci95=(0.9 * gain, 1.1 * gain)) if self.unit == "ms" else None
 
     def tested(self, policy: Policy) -> np.ndarray:
         self.tested_policies.append(policy)
@@ -161,6 +170,47 @@ def test_another_point_is_picked_from_a_finished_search_without_a_trial(tuned):
         _tune(out, BundlingBench(), pick=99)
 
 
+def test_the_chosen_point_is_timed_once_more_beside_fp32(tuned):
+    _, result, bench = tuned
+    fp32, chosen = result.trial(result.fp32), result.trial(result.chosen)
+    assert bench.anchors[-1] == (fp32.policy, fp32.cost)
+    assert result.speedup.ratio == pytest.approx(fp32.cost / chosen.cost)
+    words = f"Measured once more, in turns with fp32: {result.speedup.ratio:.2f}× as fast (95 % interval "
+    assert any(sentence.startswith(words) for sentence in result.verdict.sentences)
+
+
+def test_instructions_are_not_measured_once_more(tmp_path):
+    result = _tune(tmp_path, BundlingBench(unit="M instructions"))
+    assert result.speedup is None
+    assert not any("once more" in sentence for sentence in result.verdict.sentences)
+
+
+def test_a_resumed_search_takes_latencies_in_turns_with_the_same_fp32_as_before(tuned, tmp_path):
+    out, result, _ = tuned
+    shutil.copytree(out, tmp_path / "out")
+    bench = BundlingBench()
+    _tune(tmp_path / "out", bench, trials=TRIALS + 2)
+    fp32 = result.trial(result.fp32)
+    assert bench.anchors[0] == (fp32.policy, fp32.cost)
+
+
+def test_workers_of_one_folder_write_their_choice_one_after_the_other(tmp_path):
+    told = []
+    with store.locked(tmp_path):
+        ended = threading.Thread(target=lambda: _locked(tmp_path, told))
+        ended.start()
+        while "waiting" not in told:
+            time.sleep(0.01)
+        told.append("first is done")
+    ended.join()
+    assert told == ["waiting", "first is done", "second is in"]
+
+
+def _locked(folder: Path, told: list[str]) -> None:
+    with store.locked(folder, lambda: told.append("waiting")):
+        told.append("second is in")
+
+
 def test_a_search_for_other_data_does_not_go_on_with_it(tuned):
     with pytest.raises(InputError, match=r"the search 'vit on local' there has another data\. Choose another folder"):
         _tune(tuned[0], BundlingBench(), data="others")
@@ -241,7 +291,7 @@ def test_what_is_no_longer_so_is_proved_again(tmp_path, monkeypatch, change):
     elif change == "budget":
         budget = Budget(max_drop=1.0, max_latency_ms=1000.0)
     else:
-        monkeypatch.setattr(tuning, "__version__", "99")
+        monkeypatch.setattr(outcome, "__version__", "99")
     bench = BundlingBench()
     again = _tune(tmp_path, bench, budget)
     assert again.chosen == first.chosen
@@ -348,6 +398,9 @@ class Model(BundlingBench):
 def _tune_several(out: Path, pick: int | None = None, **benches: Model) -> TuneResult:
     job = Job(", ".join(benches), "local", {}, Budget(max_drop=1.0), Limits(24))
     spaces = {model: SPACE.model_copy(update={"tokens": None}) for model in benches}
+    anchors: list[tuple[Policy, float]] = []
+    for bench in benches.values():
+        bench.anchors = anchors  # as models share one stopwatch
     return tune(benches, spaces, job, constant_schedule, out, None, pick, Silence())
 
 

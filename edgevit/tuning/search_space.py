@@ -12,13 +12,15 @@ from edgevit.errors import InputError
 from edgevit.policies import INT8_REWRITES, NO_STEM, PAYING_REWRITES, POINTWISE, int8_session
 from edgevit.policy import Policy
 from edgevit.recipe import SEARCHED_RUNTIMES, RuntimeName
-from edgevit.runtimes import RUNTIMES
-from edgevit.runtimes.onnxruntime import GRAPH_LEVEL
+from edgevit.runtimes import RUNTIMES, YIELD_WHEN_IDLE
+from edgevit.runtimes.onnxruntime import CPU_ARENA, GRAPH_LEVEL, NO_PREPACKING, PROVIDER, built_providers
 from edgevit.search.space import SearchSpace, TokenSpace
-from edgevit.traits import Traits
+from edgevit.tuning.traits import Traits
 
 # The tanh form is off by 0.0005 at most; the piecewise one by 0.065, which few models bear.
 APPROXIMATIONS = {"gelu": ("gelu-tanh", "gelu-sigmoid", "gelu-piecewise")}
+# Of ONNX Runtime's builds for ARM, where somebody built them in.
+OTHER_PROVIDERS = {"XNNPACK": "XnnpackExecutionProvider", "ACL": "ACLExecutionProvider"}
 KEPT = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
 
 
@@ -54,6 +56,8 @@ def search_space(
         runtimes=runtimes,
         rewrites={runtime: PAYING_REWRITES[runtime] for runtime in runtimes},
         int8_rewrites={runtime: INT8_REWRITES[runtime] for runtime in runtimes},
+        left_out=tuple(name for name in PAYING_REWRITES[runtimes[0]] if name in traits.rewrites),
+        added=tuple(sorted(traits.more_rewrites)),
         approximations={group: names for group, names in found.items() if names},
         tokens=tokens,
         input_types=("float32", "uint8"),
@@ -62,15 +66,12 @@ def search_space(
         conv_kinds=tuple(kinds),
         attention=("fp32", "int8-static") if nodes.attention else ("fp32",),
         residual=("fp32", "int8-static") if nodes.residual and len(kinds) > 1 else ("fp32",),
-        sensitive_nodes=traits.outliers,
+        sensitive_nodes=traits.float_first,
         calibrators=tuple(dict.fromkeys((traits.calibrator, *AUTO_CALIBRATORS))),
         smooth_alphas=(None, 0.15, 0.5) if traits.outliers else (None,),
         equalize=(False, True) if traits.has_conv_pairs and nodes.conv else (False,),
         correct_bias=(False, True),
-        sessions={
-            "onnxruntime": {"default": {}, "extended": {GRAPH_LEVEL: "extended"}},
-            "openvino": {"default": int8_session("openvino", device.cpu.isa)},
-        },
+        sessions={} if is_foreign else _sessions(device, max((device.threads, *threads))),
         threads=(None, *threads),
     )
 
@@ -94,6 +95,19 @@ def thread_counts(device: Device, host_cores: int) -> tuple[int, ...]:
     most = min(device.cpu.cores, host_cores)
     counts = {most, *(2**power for power in range(most.bit_length()))} - {device.threads}
     return tuple(sorted(counts, key=lambda count: (abs(math.log2(count / device.threads)), count)))
+
+
+def _sessions(device: Device, most_threads: int) -> dict[RuntimeName, dict[str, dict[str, str]]]:
+    """Named sets of each runtime's entries. A cost model sees no difference between them."""
+    found = {
+        "default": {},
+        "extended": {GRAPH_LEVEL: "extended"},
+        "no arena": {CPU_ARENA: "0"},
+        "no prepacking": {NO_PREPACKING: "1"},
+        **({"no spinning": YIELD_WHEN_IDLE} if most_threads > 1 else {}),
+        **{name: {PROVIDER: provider} for name, provider in OTHER_PROVIDERS.items() if provider in built_providers()},
+    }
+    return {"onnxruntime": found, "openvino": {"default": int8_session("openvino", device.cpu.isa)}}
 
 
 def _is_usable(runtime: RuntimeName, device: Device) -> bool:
