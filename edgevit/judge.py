@@ -95,12 +95,12 @@ def _candidate(
         policy=artifact.policy,
         rewrites=artifact.rewrites,
         int8=artifact.int8,
-        vs_exported=_ratio(timings.get(EXPORTED), timed),
+        vs_exported=speedup(timings.get(EXPORTED), timed),
         estimate=estimates.get(artifact.name),
         size_mib=artifact.path.stat().st_size / MIB if artifact.path.exists() else 0.0,
         latency_ms=Latency(**summarize(timed.samples_ms)) if timed else None,
         samples_ms=timed.samples_ms if timed else (),
-        vs_fp32=None if artifact.name == FP32 else _ratio(timings.get(FP32), timed),
+        vs_fp32=None if artifact.name == FP32 else speedup(timings.get(FP32), timed),
         accuracy=mine.accuracy if mine else None,
         drop=mine.drop if mine else None,
         parity=artifact.parity,
@@ -108,7 +108,7 @@ def _candidate(
     )
 
 
-def _ratio(reference: Interleaved | None, timed: Interleaved | None) -> LatencyRatio | None:
+def speedup(reference: Interleaved | None, timed: Interleaved | None) -> LatencyRatio | None:
     """None where one has no figures, or a single round: a very slow model's, which gives no interval."""
     if not reference or reference.failed or not timed or len(timed.blocks) < 2:
         return None

@@ -42,7 +42,7 @@ class Prover(Examiner, Protocol):
         """Of each held-out picture that no trial was judged by, maybe none: True where it was classified correctly."""
 
     def speedup(self, policy: Policy) -> LatencyRatio | None:
-        """How many times as fast as the reference it is, measured anew; None where the target is not here."""
+        """How many times as fast as the reference it is, measured anew; None where that cannot be told."""
 
     def tested(self, policy: Policy) -> NDArray[np.bool_]:
         """Of every picture of the third set, which the search never sees: True where it was classified correctly."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 
 from edgevit.bench.interleave import Interleaved, measure_interleaved
-from edgevit.bench.ratios import ratio
 from edgevit.errors import MeasurementError
-from edgevit.judge import run_of
+from edgevit.judge import run_of, speedup
 from edgevit.results import LatencyRatio
 from edgevit.workshop import Artifact
 
@@ -40,11 +39,10 @@ class Stopwatch:
         reference, own = self._in_turns(TURNS_SECONDS, self.reference, artifact)
         return _median(own) * self._reference_ms / _median(reference)
 
-    def speedup(self, artifact: Artifact) -> LatencyRatio:
-        """How many times as fast as the reference it is, measured anew and for longer. Raises MeasurementError."""
+    def speedup(self, artifact: Artifact) -> LatencyRatio | None:
+        """How many times as fast as the reference it is, measured anew and for longer; None without an interval."""
         assert self.reference is not None, "nothing is anchored"
-        reference, own = self._in_turns(PROOF_SECONDS, self.reference, artifact)
-        return ratio(_checked(reference).blocks, _checked(own).blocks)
+        return speedup(*self._in_turns(PROOF_SECONDS, self.reference, artifact))
 
     def _in_turns(self, seconds: float, *artifacts: Artifact) -> list[Interleaved]:
         runs = {str(index): run_of(artifact, self.threads) for index, artifact in enumerate(artifacts)}
@@ -53,10 +51,6 @@ class Stopwatch:
 
 
 def _median(timing: Interleaved) -> float:
-    return statistics.median(_checked(timing).samples_ms)
-
-
-def _checked(timing: Interleaved) -> Interleaved:
     if timing.failed:
         raise MeasurementError(timing.failed)
-    return timing
+    return statistics.median(timing.samples_ms)

@@ -120,6 +120,30 @@ def test_latency_is_scaled_by_the_reference_that_is_measured_beside_it(opened: O
     assert asked[1]["0"] == asked[0]["0"]
 
 
+def test_what_an_earlier_session_measured_is_the_anchor_of_this_one(opened: Open, take: Take) -> None:
+    bench, _ = opened()
+    asked = take((4.0, 1.0), (2.0, 1.0))
+    bench.anchor(FP32, 8.0)  # this machine is twice as fast today
+    assert bench.cost(DYNAMIC) == 2.0
+    found = bench.speedup(DYNAMIC)
+    assert (found.ratio, found.ci95) == (2.0, (2.0, 2.0))
+    assert asked[0]["0"].path == asked[1]["0"].path != asked[1]["1"].path
+
+
+def test_without_an_interval_there_is_no_speedup(opened: Open, take: Take) -> None:
+    bench, _ = opened()
+    take((steady(4.0, rounds=1), steady(1.0, rounds=1)))
+    bench.anchor(FP32, 4.0)
+    assert bench.speedup(DYNAMIC) is None
+
+
+def test_of_a_board_that_is_not_here_nothing_is_anchored_and_no_speedup_told(opened: Open, take: Take) -> None:
+    (bench, _), asked = opened(known_board()), take()
+    bench.anchor(FP32, 100.0)
+    assert bench.speedup(DYNAMIC) is None
+    assert asked == []
+
+
 def test_sessions_and_threads_are_the_policys_own(opened: Open, take: Take) -> None:
     bench, _ = opened(threads=3)
     asked = take(1.0, (1.0, 1.0), (1.0, 1.0))
