@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,14 +21,14 @@ from edgevit.data.datasets import Dataset
 from edgevit.data.pictures import PictureSet
 from edgevit.data.samples import sample_pictures
 from edgevit.device import Device
-from edgevit.errors import DeviceError, ParityError
+from edgevit.errors import ParityError
 from edgevit.judge import Score, judge, score
 from edgevit.machine.localdevice import LOCAL
 from edgevit.machine.wheels import board_requirements
-from edgevit.makers import build_artifacts
+from edgevit.makers import MAKERS, build_artifacts, require_runtime, runtimes_to_try
 from edgevit.policies import FP32
 from edgevit.progress import Progress
-from edgevit.recipe import Budget, ExportSpec, ParityThresholds
+from edgevit.recipe import AUTO, Budget, ExportSpec, ParityThresholds, RuntimeName
 from edgevit.results import Accuracy, AccuracyDrop, Candidate, TestResult, Verdict
 from edgevit.runtimes import RUNTIMES, runtime_module
 from edgevit.subject import Subject, class_names, require_same_classes
@@ -121,18 +122,19 @@ def assemble_bundle(
     threads: those that the device will use. Raises BudgetError when nothing fits, ParityError when fp32 itself
     says something else than its source, DeviceError when the device has no such runtime; then nothing is written.
     """
-    require_runtime(device, spec.runtime)
+    is_foreign = device.arch != describe_machine()["arch"]
+    runtimes = runtimes_to_try(device, spec.runtime, is_foreign)
     with tempfile.TemporaryDirectory(prefix="edgevit-export-") as folder:
         shop = Workshop(
             subject, device, spec, thresholds, evidence.calibration, evidence.probes, Path(folder),
-            is_foreign=device.arch != describe_machine()["arch"], progress=progress,
+            is_foreign=is_foreign, progress=progress,
         )  # fmt: skip
-        artifacts, kind = build_artifacts(shop)
+        artifacts, kind = build_artifacts(shop, runtimes)
         _require_exact(artifacts[0])
         judged = judge(artifacts, shop, evidence.judged, threads)
         asked = None if spec.precision == "auto" else spec.precision
         candidates, verdict = choose(judged, budget, not shop.is_foreign, device.quantization, kind, asked)
-        verdict = verdict.model_copy(update={"sentences": (*verdict.sentences, *_remarks(shop))})
+        verdict = verdict.model_copy(update={"sentences": (*verdict.sentences, *_remarks(shop, runtimes))})
         shipped = next(a for a, c in zip(artifacts, candidates, strict=True) if c.shipped)
         tests = {}
         if evidence.tested is not None:
@@ -172,19 +174,18 @@ def bundle_artifact(
     return write_bundle(target, artifact.path, manifest, artifact.preprocess, shop.subject.labels, golden, requirements)
 
 
-def require_runtime(device: Device, runtime: str) -> None:
-    if runtime not in device.runtimes:
-        raise DeviceError(f"Device '{device.name}' has no {runtime}. It has: {', '.join(device.runtimes)}.")
-
-
 def _first(pictures: PictureSet, count: int) -> PictureSet:
     """Splits come shuffled, so the first few are a fair sample."""
     return pictures.subset(np.arange(min(count, len(pictures))))
 
 
-def _remarks(shop: Workshop) -> tuple[str, ...]:
+def _remarks(shop: Workshop, runtimes: Sequence[RuntimeName]) -> tuple[str, ...]:
     """What a reader of the verdict must know besides the choice."""
     remarks = []
+    untried = [name for name in shop.device.runtimes if name in MAKERS and name not in runtimes]
+    if shop.spec.runtime == AUTO and untried:
+        why = "nothing can be measured here" if shop.is_foreign else "not installed here"
+        remarks.append(f"Not tried: {', '.join(untried)} ({why}; --runtime {untried[0]} takes that one).")
     if shop.subject.weights == "random":
         remarks.append("The weights are random: accuracy means nothing; size, latency and compatibility are real.")
     if not shop.is_foreign and shop.device.name != LOCAL:

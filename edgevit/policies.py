@@ -75,20 +75,20 @@ def int8_session(runtime: RuntimeName, isa: Sequence[str]) -> dict[str, str]:
 
 
 def default_policies(
-    nodes: QuantizableNodes, spec: ExportSpec, model_name: str, isa: Sequence[str] = ()
+    nodes: QuantizableNodes, runtime: RuntimeName, spec: ExportSpec, model_name: str, isa: Sequence[str] = ()
 ) -> dict[str, Policy]:
     """By name: fp32 first, then what `spec.precision` asks for, as far as the model has such operators.
 
     isa: the device's. Raises InputError for a precision that the model or the runtime does not have.
     """
-    if spec.runtime == "openvino" and spec.precision in (DYNAMIC, MIXED):
+    if runtime == "openvino" and spec.precision in (DYNAMIC, MIXED):
         raise InputError(f"--runtime openvino runs fp32 and {STATIC}, not {spec.precision}. Leave --precision out.")
-    session = int8_session(spec.runtime, isa)
+    session = int8_session(runtime, isa)
     calibrator = "minmax" if spec.calibrator == "auto" else spec.calibrator
-    common = _changed(exact_policy(spec.runtime), calibrator=calibrator, session=session)
-    found = {FP32: exact_policy(spec.runtime)}
+    common = _changed(exact_policy(runtime), calibrator=calibrator, session=session)
+    found = {FP32: exact_policy(runtime)}
     has_kinds = len(set(nodes.conv_kinds.values())) > 1
-    if nodes.linear and spec.runtime == "onnxruntime":  # OpenVINO has no fast MatMulInteger: 28 ms for DeiT-Ti's 13
+    if nodes.linear and runtime == "onnxruntime":  # OpenVINO has no fast MatMulInteger: 28 ms for DeiT-Ti's 13
         weights = {"conv": "int8-weights"} if nodes.conv else {}
         found[DYNAMIC] = _changed(common, linear="int8-dynamic", **weights)
     if nodes.linear or nodes.conv:
@@ -96,20 +96,20 @@ def default_policies(
         found[STATIC] = _changed(common, conv="int8-static", **static)
         if has_kinds:
             found[f"{STATIC}-pointwise"] = _changed(found[STATIC], conv_kinds=POINTWISE)
-    if nodes.linear and nodes.conv and spec.runtime == "onnxruntime":
+    if nodes.linear and nodes.conv and runtime == "onnxruntime":
         found[MIXED] = _changed(common, linear="int8-dynamic", conv="int8-static")
         if has_kinds:
             found[f"{MIXED}-pointwise"] = _changed(found[MIXED], conv_kinds=POINTWISE)
-    if nodes.linear and nodes.attention and spec.runtime == "onnxruntime":
+    if nodes.linear and nodes.attention and runtime == "onnxruntime":
         wide = {"attention": "int8-static", "residual": "int8-static" if has_kinds else "fp32"}
         convs = NO_STEM if has_kinds else common.conv_kinds
         found[f"{MIXED}-attention"] = _changed(
             common, linear="int8-dynamic", conv="int8-static" if nodes.conv else "fp32", conv_kinds=convs, **wide
         )
         found[f"{STATIC}-attention"] = _changed(
-            found[STATIC], rewrites=(*common.rewrites, *INT8_REWRITES[spec.runtime]), **wide
+            found[STATIC], rewrites=(*common.rewrites, *INT8_REWRITES[runtime]), **wide
         )
-    elif nodes.residual and has_kinds and spec.runtime == "onnxruntime":
+    elif nodes.residual and has_kinds and runtime == "onnxruntime":
         found[f"{STATIC}-residual"] = _changed(found[STATIC], conv_kinds=NO_STEM, residual="int8-static")
     if spec.precision == "auto":
         return found

@@ -10,6 +10,8 @@ from edgevit.schema import Record
 
 Precision = Literal["auto", "fp32", "int8-dynamic", "int8-static", "mixed"]
 RuntimeName = Literal["onnxruntime", "openvino", "torchscript"]
+AUTO: Literal["auto"] = "auto"
+RuntimeChoice = RuntimeName | Literal["auto"]
 SEARCHED_RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")  # those with more than fp32 to choose from
 Calibrator = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -93,7 +95,7 @@ class DistillSpec(Record):
 
 class ExportSpec(Record):
     precision: Precision = "auto"
-    runtime: RuntimeName = "onnxruntime"
+    runtime: RuntimeChoice = AUTO
     opset: Annotated[int, Field(ge=17, le=23)] = 18
     dynamic_batch: bool = False
     calibrator: Calibrator | Literal["auto"] = "auto"

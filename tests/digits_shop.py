@@ -128,7 +128,7 @@ def assemble_as_if(
         "subject": vit_subject(),
         "device": device_here(),
         "evidence": digits_evidence(),
-        "spec": ExportSpec(precision="int8-dynamic"),
+        "spec": ExportSpec(runtime="onnxruntime", precision="int8-dynamic"),
         "budget": OPEN,
         "thresholds": ParityThresholds(),
         "target": target,

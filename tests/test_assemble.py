@@ -35,7 +35,9 @@ from edgevit.subject import Subject
 def found(tmp_path_factory: pytest.TempPathFactory) -> Assembled:
     """An int8-dynamic bundle, chosen among all precisions."""
     with pytest.MonkeyPatch.context() as patch:
-        return assemble_as_if(tmp_path_factory.mktemp("found") / "bundle", patch, DYNAMIC_WINS, spec=ExportSpec())
+        return assemble_as_if(
+            tmp_path_factory.mktemp("found") / "bundle", patch, DYNAMIC_WINS, spec=ExportSpec(runtime="onnxruntime")
+        )
 
 
 def top1(logits: np.ndarray, pictures: PictureSet) -> float:
@@ -146,7 +148,7 @@ def test_static_int8_says_what_it_was_calibrated_on(assembled: Callable[..., Ass
 
 def test_random_weights_have_no_accuracy_and_the_bundle_says_why(assembled: Callable[..., Assembled]) -> None:
     subject = vit_subject("random")
-    found = assembled(subject=subject, evidence=gather_evidence(subject, digits(), ExportSpec()))
+    found = assembled(subject=subject, evidence=gather_evidence(subject, digits(), ExportSpec(runtime="onnxruntime")))
     accuracy = found.bundle.manifest.accuracy
     assert (accuracy.fp32, accuracy.artifact, accuracy.drop) == (None, None, None)
     assert accuracy.note == "The weights are random: accuracy means nothing."
@@ -160,7 +162,7 @@ def test_random_weights_have_no_accuracy_and_the_bundle_says_why(assembled: Call
 def test_without_labelled_pictures_parity_stands_in(assembled: Callable[..., Assembled]) -> None:
     subject = vit_subject()
     budget = Budget(max_drop=1.0)
-    found = assembled(evidence=gather_evidence(subject, None, ExportSpec()), budget=budget)
+    found = assembled(evidence=gather_evidence(subject, None, ExportSpec(runtime="onnxruntime")), budget=budget)
     accuracy = found.bundle.manifest.accuracy
     assert (accuracy.fp32, accuracy.artifact) == (None, None)
     assert accuracy.note == "No labelled pictures were given: parity with fp32 stands in for accuracy."

@@ -12,13 +12,13 @@ from digits_shop import Told, device_elsewhere, device_here, digits, digits_evid
 from onnx import numpy_helper
 from tiny_models import is_sorted, op_types, vit_graph
 
-from edgevit import build, workshop
+from edgevit import build, makers, workshop
 from edgevit.board.preprocess import to_input
 from edgevit.build import AUTO_CALIBRATORS
 from edgevit.data.batches import prepared
-from edgevit.errors import BadFileError, EdgevitError, InputError
+from edgevit.errors import BadFileError, DeviceError, EdgevitError, InputError
 from edgevit.export.onnx import read_onnx
-from edgevit.makers import build_artifacts
+from edgevit.makers import build_artifacts, runtimes_to_try
 from edgevit.policy import Policy
 from edgevit.quantize import apply
 from edgevit.quantize.apply import FOLD_WEIGHTS, KEEP_FLOAT_WEIGHTS
@@ -63,7 +63,7 @@ def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 
 def build_all(shop: Workshop) -> dict[str, Artifact]:
-    artifacts, _ = build_artifacts(shop)
+    artifacts, _ = build_artifacts(shop, (shop.spec.runtime,))
     return {artifact.name: artifact for artifact in artifacts}
 
 
@@ -82,7 +82,7 @@ def hop_names(artifact: Artifact) -> list[str]:
 
 def test_auto_tries_fp32_first_and_every_int8_that_the_model_has(make_shop: Callable[..., Workshop]) -> None:
     shop = make_shop()
-    artifacts, kind = build_artifacts(shop)
+    artifacts, kind = build_artifacts(shop, ("onnxruntime",))
     assert kind == "transformer"
     assert [artifact.name for artifact in artifacts] == ["fp32", *INT8]
     for artifact in artifacts:
@@ -128,7 +128,7 @@ def test_fp32_alone_needs_no_calibration(make_shop: Callable[..., Workshop]) -> 
 
 def test_calibration_runs_once_for_all_who_need_it(make_shop: Callable[..., Workshop]) -> None:
     shop = make_shop()
-    build_artifacts(shop)
+    build_artifacts(shop, ("onnxruntime",))
     assert isinstance(shop.progress, Told)
     assert shop.progress.stages == [
         "Exporting to ONNX", "Rewriting", "Quantizing: int8-static-minmax", "Calibrating",
@@ -203,7 +203,7 @@ def test_a_precision_that_the_model_cannot_have_is_refused(
 
     monkeypatch.setattr(build, "quantizable_nodes", without)
     with pytest.raises(InputError) as caught:
-        build_artifacts(make_shop(precision))
+        build_artifacts(make_shop(precision), ("onnxruntime",))
     assert str(caught.value) == f"'tiny-vit' has no {lacking} for --precision {precision}. Take another."
     assert set(build_all(make_shop())) == ({"fp32"} if "Conv" in dropped else {"fp32", "int8-static"})
 
@@ -241,7 +241,7 @@ def test_an_int8_that_the_runtime_cannot_open_is_there_with_its_reason(
 
 def test_no_calibration_picture_ends_the_work(make_shop: Callable[..., Workshop]) -> None:
     with pytest.raises(InputError, match="Static INT8 needs pictures to calibrate on, and there is none"):
-        build_artifacts(make_shop("int8-static", calibration=digits().train.subset([])))
+        build_artifacts(make_shop("int8-static", calibration=digits().train.subset([])), ("onnxruntime",))
 
 
 def test_an_int8_that_fails_its_parity_names_the_first_diverging_layer(
@@ -271,7 +271,7 @@ def test_an_fp32_that_fails_its_parity_is_alone_and_names_the_layer(
         return damaged(rewritten, "blocks.1.mlp.fc2.bias"), names
 
     monkeypatch.setattr(build, "reformed", ruin)
-    (fp32,), _ = build_artifacts(make_shop(thresholds=ParityThresholds(exact_cosine=0.999999)))
+    (fp32,), _ = build_artifacts(make_shop(thresholds=ParityThresholds(exact_cosine=0.999999)), ("onnxruntime",))
     exported, rewritten = fp32.parity
     assert exported.passed
     assert (rewritten.passed, rewritten.first_diverging_layer) == (False, "blocks.1.mlp.fc2")
@@ -294,7 +294,7 @@ def test_what_is_meant_for_another_architecture_is_judged_without_saturation(
         return open_session(path, runtime, threads, config)
 
     monkeypatch.setattr(workshop, "open_session", remember)
-    build_artifacts(make_shop("int8-dynamic"))
+    build_artifacts(make_shop("int8-dynamic"), ("onnxruntime",))
     assert asked
     assert not any(EXACT_INTEGER_SUMS.items() <= config.items() for config in asked)
     asked.clear()
@@ -306,7 +306,7 @@ def test_what_is_meant_for_another_architecture_is_judged_without_saturation(
 @pytest.mark.parametrize("is_foreign", [False, True])
 def test_torchscript_is_fp32_with_one_hop(make_shop: Callable[..., Workshop], is_foreign: bool) -> None:
     shop = make_shop(runtime="torchscript", is_foreign=is_foreign)
-    artifacts, _ = build_artifacts(shop)
+    artifacts, _ = build_artifacts(shop, ("torchscript",))
     (script,) = artifacts
     assert (script.precision, script.runtime, script.path.suffix) == ("fp32", "torchscript", ".ts")
     assert hop_names(script) == ["torch -> torchscript"]
@@ -318,7 +318,52 @@ def test_torchscript_has_no_int8_and_needs_a_torch_model(make_shop: Callable[...
     with pytest.raises(
         InputError, match=r"^--runtime torchscript runs fp32 only, not mixed\. Leave --precision out\.$"
     ):
-        build_artifacts(make_shop("mixed", runtime="torchscript"))
+        build_artifacts(make_shop("mixed"), ("torchscript",))
     graph = vit_subject(model=None, graph=vit_graph())
     with pytest.raises(InputError, match=r"^'tiny-vit' is an ONNX file, and --runtime torchscript needs a checkpoint"):
-        build_artifacts(make_shop(runtime="torchscript", subject=graph))
+        build_artifacts(make_shop(subject=graph), ("torchscript",))
+
+
+def test_what_further_runtimes_make_bears_their_names(make_shop: Callable[..., Workshop]) -> None:
+    shop = make_shop("int8-static")
+    artifacts, kind = build_artifacts(shop, ("onnxruntime", "openvino", "torchscript"))
+    assert kind == "transformer"
+    assert [artifact.name for artifact in artifacts] == [
+        "fp32", "int8-static", "int8-static-attention", "openvino-fp32", "openvino-int8-static", "torchscript-fp32",
+    ]  # fmt: skip
+    assert len({artifact.path for artifact in artifacts}) == len(artifacts)
+    assert [artifact.runtime for artifact in artifacts[-3:]] == ["openvino", "openvino", "torchscript"]
+    assert [artifact.failed for artifact in artifacts[:-1]] == [None] * 5
+    assert artifacts[-1].failed == "--runtime torchscript runs fp32 only, not int8-static. Leave --precision out."
+    assert not artifacts[-1].path.exists()
+
+
+def test_when_the_first_runtimes_fp32_is_not_exact_no_other_is_tried(make_shop: Callable[..., Workshop]) -> None:
+    shop = make_shop(thresholds=ParityThresholds(exact_cosine=1.0, exact_top1_agreement=1.0))
+    artifacts, _ = build_artifacts(shop, ("onnxruntime", "torchscript"))
+    assert [artifact.name for artifact in artifacts] == ["fp32"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_foreign", "missing", "tried"),
+    [
+        ("auto", False, "", ("onnxruntime", "openvino", "torchscript")),
+        ("auto", False, "openvino", ("onnxruntime", "torchscript")),
+        ("auto", True, "", ("onnxruntime",)),
+        ("openvino", True, "", ("openvino",)),
+    ],
+)
+def test_auto_is_every_runtime_that_can_be_timed_here(
+    monkeypatch: pytest.MonkeyPatch, asked: Any, is_foreign: bool, missing: str, tried: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(makers, "find_spec", lambda package: None if package == missing else package)
+    device = device_here().model_copy(update={"runtimes": ("torchscript", "tensorrt", "openvino", "onnxruntime")})
+    assert runtimes_to_try(device, asked, is_foreign) == tried
+
+
+def test_a_runtime_that_the_device_lacks_is_one_line() -> None:
+    device = device_here().model_copy(update={"runtimes": ("executorch",)})
+    with pytest.raises(DeviceError, match=r"has no openvino\. It has: executorch\.$"):
+        runtimes_to_try(device, "openvino", is_foreign=False)
+    with pytest.raises(DeviceError, match=r"makes no artifacts yet for what '.*' has: executorch\.$"):
+        runtimes_to_try(device, "auto", is_foreign=False)

@@ -46,7 +46,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 def artifacts(shop: Workshop) -> tuple[Artifact, ...]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "export_onnx", lambda model, shape, opset, dynamic_batch: vit_graph())
-        return build_artifacts(shop)[0]
+        return build_artifacts(shop, ("onnxruntime",))[0]
 
 
 @pytest.fixture

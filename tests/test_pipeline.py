@@ -35,7 +35,7 @@ RECIPE = Recipe(
     model=VIT,
     data=DataSpec(source="digits", val_fraction=0.2, train_limit=80, eval_limit=40),
     train=TrainSpec(epochs=2, batch_size=40, learning_rate=2e-3),
-    export=ExportSpec(precision="int8-dynamic"),
+    export=ExportSpec(runtime="onnxruntime", precision="int8-dynamic"),
     budget=Budget(max_drop=None),
     parity=ParityThresholds(int8_top1_agreement=0.5),  # after two epochs two classes may be as good as equal
     threads=1,
@@ -84,7 +84,7 @@ def trained(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "train_checkpoint", copy)
 
 
-FP32 = RECIPE.model_copy(update={"export": ExportSpec(precision="fp32")})
+FP32 = RECIPE.model_copy(update={"export": ExportSpec(runtime="onnxruntime", precision="fp32")})
 
 
 def left_in(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ from edgevit.policies import (
 )
 from edgevit.policy import ConvKind, Policy
 from edgevit.quantize.nodes import QuantizableNodes
-from edgevit.recipe import ExportSpec
+from edgevit.recipe import ExportSpec, RuntimeName
 from edgevit.rewrite import EXACT
 
 EVERY_KIND: tuple[ConvKind, ...] = ("stem", "pointwise", "dense", "depthwise")
@@ -43,8 +43,8 @@ HYBRID = model(linear=9, convs=("stem", "pointwise", "dense", "depthwise"), atte
 CNN = model(linear=1, convs=("stem", "pointwise", "depthwise"), residual=2)
 
 
-def policies(nodes: QuantizableNodes, **spec: Any) -> dict[str, Policy]:
-    return default_policies(nodes, ExportSpec(**spec), "a-model")
+def policies(nodes: QuantizableNodes, runtime: RuntimeName = "onnxruntime", **spec: Any) -> dict[str, Policy]:
+    return default_policies(nodes, runtime, ExportSpec(**spec), "a-model")
 
 
 def kinds(policy: Policy) -> tuple[str, str, str, str]:
@@ -183,8 +183,9 @@ def test_openvino_takes_signed_symmetric_activations_and_others_the_devices_own(
 
 def test_openvinos_int8_computes_its_floats_in_bfloat16_where_the_processor_has_it_but_fp32_does_not() -> None:
     for isa, session in (((), {}), (("avx512_bf16",), {"INFERENCE_PRECISION_HINT": "bf16"})):
-        found = default_policies(VIT, ExportSpec(runtime="openvino"), "a-model", isa)
+        found = default_policies(VIT, "openvino", ExportSpec(), "a-model", isa)
         assert {name: policy.session for name, policy in found.items()} == {"fp32": {}, "int8-static": session}
-    assert {policy.session == {} for policy in default_policies(VIT, ExportSpec(), "m", ("amx_bf16",)).values()} == {
-        True
-    }
+    assert {
+        policy.session == {}
+        for policy in default_policies(VIT, "onnxruntime", ExportSpec(), "m", ("amx_bf16",)).values()
+    } == {True}

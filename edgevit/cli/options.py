@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from edgevit.errors import InputError
-from edgevit.recipe import PRETRAINED, Calibrator, Precision, RuntimeName
+from edgevit.recipe import AUTO, PRETRAINED, Calibrator, Precision, RuntimeName
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -87,7 +87,13 @@ model = several(
 
 export = several(
     click.option("--precision", type=click.Choice(get_args(Precision)), default="auto", show_default=True),
-    click.option("--runtime", type=click.Choice(get_args(RuntimeName)), default="onnxruntime", show_default=True),
+    click.option(
+        "--runtime",
+        type=click.Choice((AUTO, *get_args(RuntimeName))),
+        default=AUTO,
+        show_default=True,
+        help="auto: each that the device has, if it can be timed here; else the first.",
+    ),
     click.option("--opset", type=click.IntRange(17, 23), default=18, show_default=True),
     click.option("--dynamic-batch", is_flag=True, help="Leave the batch size free."),
     click.option(

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from typing import Protocol
 
+from edgevit.device import Device
+from edgevit.errors import DeviceError, EdgevitError
 from edgevit.policies import FP32
 from edgevit.policy import Kind, Policy
-from edgevit.recipe import RuntimeName
+from edgevit.recipe import AUTO, RuntimeChoice, RuntimeName
+from edgevit.runtimes import RUNTIMES
 from edgevit.workshop import Artifact, Workshop
 
 # Each module has make(shop, runtime) -> Maker.
@@ -42,14 +48,56 @@ def maker_for(runtime: RuntimeName, shop: Workshop) -> Maker:
     return maker
 
 
-def build_artifacts(shop: Workshop) -> tuple[tuple[Artifact, ...], Kind]:
-    """fp32 first, then what `spec.precision` asks for, and the kind of model; fp32 that fails its parity is alone.
+def runtimes_to_try(device: Device, asked: RuntimeChoice, is_foreign: bool) -> tuple[RuntimeName, ...]:
+    """The one that is asked for; of 'auto', those that the device has and that are installed here.
 
-    An INT8 artifact that cannot be built is there with its reason.
-    Raises InputError for a precision that the runtime or the model does not have, EdgevitError when nothing is built.
+    Where nothing can be measured, 'auto' is the first one alone: to compare runtimes takes latencies.
+    Raises DeviceError when the device has no such runtime.
     """
-    maker = maker_for(shop.spec.runtime, shop)
-    fp32 = maker.build(FP32, Policy(runtime=shop.spec.runtime))
+    if asked != AUTO:
+        require_runtime(device, asked)
+        return (asked,)
+    made = tuple(name for name in MAKERS if name in device.runtimes)
+    if not made:
+        raise DeviceError(f"edgevit makes no artifacts yet for what '{device.name}' has: {', '.join(device.runtimes)}.")
+    installed = tuple(name for name in made if find_spec(RUNTIMES[name].package) is not None)
+    return made[:1] if is_foreign or not installed else installed
+
+
+def require_runtime(device: Device, runtime: str) -> None:
+    if runtime not in device.runtimes:
+        raise DeviceError(f"Device '{device.name}' has no {runtime}. It has: {', '.join(device.runtimes)}.")
+
+
+def build_artifacts(shop: Workshop, runtimes: Sequence[RuntimeName]) -> tuple[tuple[Artifact, ...], Kind]:
+    """Of each runtime fp32 first, then what `spec.precision` asks for; and the kind of model.
+
+    What one of the further runtimes makes bears its name, as in 'openvino-fp32', and where it makes nothing, one
+    artifact says why. An INT8 artifact that cannot be built is there with its reason. fp32 that fails its parity is
+    alone of its runtime, of the first one alone altogether.
+    Raises InputError for a precision that the first runtime or the model does not have, EdgevitError when nothing is
+    built.
+    """
+    first, *others = runtimes
+    artifacts, kind = _of_runtime(first, shop)
+    if not artifacts[0].is_sound:
+        return artifacts, kind
+    for runtime in others:
+        folder = shop.folder / runtime
+        folder.mkdir()
+        try:
+            more, _ = _of_runtime(runtime, replace(shop, folder=folder))
+        except EdgevitError as error:
+            nothing = folder / "nothing"
+            policy = Policy(runtime=runtime)
+            more = (Artifact(FP32, policy, nothing, shop.subject.preprocess, session={}, failed=str(error)),)
+        artifacts += tuple(replace(artifact, name=f"{runtime}-{artifact.name}") for artifact in more)
+    return artifacts, kind
+
+
+def _of_runtime(runtime: RuntimeName, shop: Workshop) -> tuple[tuple[Artifact, ...], Kind]:
+    maker = maker_for(runtime, shop)
+    fp32 = maker.build(FP32, Policy(runtime=runtime))
     if not fp32.is_sound:
         return (fp32,), maker.kind
     policies = maker.usual()

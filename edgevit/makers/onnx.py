@@ -29,10 +29,9 @@ class OnnxMaker:
         """See Maker. With the calibrator that suits the first of them that needs one, unless `spec` names it."""
         shop = self._shop
         nodes, isa = self._builder.nodes(self._exact), shop.device.cpu.isa
-        spec = shop.spec.model_copy(update={"runtime": self._exact.runtime})
-        policies = default_policies(nodes, spec, shop.subject.name, isa)
+        policies = default_policies(nodes, self._exact.runtime, shop.spec, shop.subject.name, isa)
         calibrated = [name for name, policy in policies.items() if policy.needs_calibration]
-        if spec.calibrator != "auto" or not calibrated:
+        if shop.spec.calibrator != "auto" or not calibrated:
             return policies
         best = best_calibrated(self._builder, calibrated[0], policies[calibrated[0]]).policy.calibrator
         return {**policies, **{name: by_calibrator(policies[name], best) for name in calibrated}}
