@@ -304,19 +304,27 @@ def test_what_is_meant_for_another_architecture_is_judged_without_saturation(
 
 
 @pytest.mark.parametrize("is_foreign", [False, True])
-def test_torchscript_is_fp32_with_one_hop(make_shop: Callable[..., Workshop], is_foreign: bool) -> None:
+def test_torchscript_is_fp32_and_dynamic_with_one_hop_each(
+    make_shop: Callable[..., Workshop], is_foreign: bool
+) -> None:
     shop = make_shop(runtime="torchscript", is_foreign=is_foreign)
     artifacts, _ = build_artifacts(shop, ("torchscript",))
-    (script,) = artifacts
+    script, dynamic = artifacts
+    assert (dynamic.name, dynamic.precision, dynamic.failed) == ("int8-dynamic", "int8-dynamic", None)
+    assert dynamic.int8 == {"linear layers": (2 * 4 + 1, 2 * 4 + 1)}
+    assert hop_names(dynamic) == ["torch -> int8-dynamic"]
+    assert dynamic.parity[0].passed
+    assert dynamic.parity[0].cosine < 1.0
+    assert open_session(dynamic.path, "torchscript", 1).input_shape == shop.subject.input_shape
     assert (script.precision, script.runtime, script.path.suffix) == ("fp32", "torchscript", ".ts")
     assert hop_names(script) == ["torch -> torchscript"]
     assert script.parity[0].passed
     assert open_session(script.path, "torchscript", 1).input_shape == shop.subject.input_shape
 
 
-def test_torchscript_has_no_int8_and_needs_a_torch_model(make_shop: Callable[..., Workshop]) -> None:
+def test_torchscript_has_no_static_int8_and_needs_a_torch_model(make_shop: Callable[..., Workshop]) -> None:
     with pytest.raises(
-        InputError, match=r"^--runtime torchscript runs fp32 only, not mixed\. Leave --precision out\.$"
+        InputError, match=r"^--runtime torchscript runs fp32 and int8-dynamic, not mixed\. Leave --precision out\.$"
     ):
         build_artifacts(make_shop("mixed"), ("torchscript",))
     graph = vit_subject(model=None, graph=vit_graph())
@@ -334,7 +342,10 @@ def test_what_further_runtimes_make_bears_their_names(make_shop: Callable[..., W
     assert len({artifact.path for artifact in artifacts}) == len(artifacts)
     assert [artifact.runtime for artifact in artifacts[-3:]] == ["openvino", "openvino", "torchscript"]
     assert [artifact.failed for artifact in artifacts[:-1]] == [None] * 5
-    assert artifacts[-1].failed == "--runtime torchscript runs fp32 only, not int8-static. Leave --precision out."
+    assert (
+        artifacts[-1].failed
+        == "--runtime torchscript runs fp32 and int8-dynamic, not int8-static. Leave --precision out."
+    )
     assert not artifacts[-1].path.exists()
 
 

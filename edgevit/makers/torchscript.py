@@ -1,47 +1,75 @@
-"""The maker of .ts files: the torch model traced and frozen, in fp32."""
+"""The maker of .ts files: the torch model traced and frozen, in fp32 or with linear layers in dynamic INT8."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
+from pathlib import Path
+
+import torch
 
 from edgevit.data.batches import predict_all
-from edgevit.errors import InputError
-from edgevit.export.torchscript import export_torchscript
-from edgevit.hops import exact_parity
-from edgevit.policies import FP32
+from edgevit.errors import EdgevitError, InputError
+from edgevit.export.torchscript import export_torchscript, with_dynamic_linear
+from edgevit.hops import approximate_parity, exact_parity
+from edgevit.policies import DYNAMIC, FP32
 from edgevit.policy import Kind, Policy
 from edgevit.recipe import RuntimeName
 from edgevit.train.evaluate import torch_run
-from edgevit.workshop import Artifact, Workshop
+from edgevit.workshop import Artifact, Logits, Workshop
 
 
 class TorchScriptMaker:
     kind: Kind = "transformer"
 
-    def __init__(self, shop: Workshop) -> None:
-        self._shop = shop
+    def __init__(self, shop: Workshop, model: torch.nn.Module) -> None:
+        self._shop, self._model = shop, model
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker."""
-        shop, subject = self._shop, self._shop.subject
-        if subject.model is None:
-            raise InputError(
-                f"'{subject.name}' is an ONNX file, and --runtime torchscript needs a checkpoint or a model."
-            )
-        path = shop.folder / f"{name}.ts"
+        shop = self._shop
         shop.progress.stage("Exporting to TorchScript")
-        export_torchscript(subject.model, subject.input_shape, path)
-        artifact = Artifact(name, policy, path, subject.preprocess, session={})
-        reference = predict_all(torch_run(subject.model), shop.probes, subject.preprocess)
-        hop = exact_parity("torch -> torchscript", reference, shop.logits(artifact, shop.probes), shop)
-        return replace(artifact, parity=(hop,))
+        if policy.precision == FP32:
+            fp32 = self._artifact(name, policy, self._model)
+            hop = exact_parity("torch -> torchscript", self._logits, shop.logits(fp32, shop.probes), shop)
+            return replace(fp32, parity=(hop,))
+        try:
+            artifact = self._artifact(name, policy, with_dynamic_linear(self._model))
+            hop = approximate_parity(f"torch -> {name}", self._logits, shop.logits(artifact, shop.probes), shop)
+        except EdgevitError as error:
+            nothing = shop.folder / "nothing"
+            return Artifact(name, policy, nothing, shop.subject.preprocess, session={}, failed=str(error))
+        return replace(artifact, parity=(hop,), int8={"linear layers": (self._linear, self._linear)})
 
     def usual(self) -> dict[str, Policy]:
         """See Maker."""
-        return {FP32: Policy(runtime="torchscript")}
+        found = {FP32: Policy(runtime="torchscript")}
+        if self._linear:
+            found[DYNAMIC] = Policy(runtime="torchscript", linear="int8-dynamic")
+        asked = self._shop.spec.precision
+        return {name: policy for name, policy in found.items() if asked == "auto" or name in (FP32, asked)}
+
+    @functools.cached_property
+    def _logits(self) -> Logits:
+        return predict_all(torch_run(self._model), self._shop.probes, self._shop.subject.preprocess)
+
+    @functools.cached_property
+    def _linear(self) -> int:
+        return sum(isinstance(module, torch.nn.Linear) for module in self._model.modules())
+
+    def _artifact(self, name: str, policy: Policy, model: torch.nn.Module) -> Artifact:
+        path: Path = self._shop.folder / f"{name}.ts"
+        export_torchscript(model, self._shop.subject.input_shape, path)
+        return Artifact(name, policy, path, self._shop.subject.preprocess, session={})
 
 
 def make(shop: Workshop, runtime: RuntimeName) -> TorchScriptMaker:
-    if shop.spec.precision not in ("auto", FP32):
-        raise InputError(f"--runtime torchscript runs fp32 only, not {shop.spec.precision}. Leave --precision out.")
-    return TorchScriptMaker(shop)
+    if shop.spec.precision not in ("auto", FP32, DYNAMIC):
+        raise InputError(
+            f"--runtime torchscript runs fp32 and {DYNAMIC}, not {shop.spec.precision}. Leave --precision out."
+        )
+    if shop.subject.model is None:
+        raise InputError(
+            f"'{shop.subject.name}' is an ONNX file, and --runtime torchscript needs a checkpoint or a model."
+        )
+    return TorchScriptMaker(shop, shop.subject.model)

@@ -1,0 +1,236 @@
+"""Matrix: what each runtime makes of a model in each precision: a figure, or the reason why there is none."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from edgevit import __version__
+from edgevit.assemble import Evidence
+from edgevit.benchreport import Machine
+from edgevit.board.sensors import describe_machine
+from edgevit.device import Device
+from edgevit.errors import EdgevitError
+from edgevit.extras import installed_versions
+from edgevit.judge import judge
+from edgevit.makers import build_artifacts
+from edgevit.policies import FP32
+from edgevit.policy import Policy
+from edgevit.progress import Progress
+from edgevit.recipe import ExportSpec, ParityThresholds, RuntimeName
+from edgevit.results import Accuracy, AccuracyDrop, Candidate
+from edgevit.runtimes import RUNTIMES
+from edgevit.schema import SCHEMA_VERSION, Record, SchemaVersion
+from edgevit.subject import Subject
+from edgevit.verify import describe_parity
+from edgevit.workshop import Artifact, Workshop
+from edgevit.yamlfile import read_yaml
+
+PRECISIONS = (FP32, "int8-dynamic", "int8-static", "mixed")
+LIMITS = Path(__file__).with_name("limits.yaml")
+
+# number: built, says the same, and measured or estimated. exported: the same without a figure of speed.
+# parity: built, and says something else. nothing: not built.
+Outcome = Literal["number", "exported", "parity", "nothing"]
+
+
+class Limit(Record):
+    """What a runtime lacks. `precision`: in all of these; `reason`, `link`: who says so upstream."""
+
+    runtime: str
+    precision: tuple[str, ...]
+    reason: str
+    link: str
+
+
+class KnownFailure(Record):
+    """`pattern`: a regular expression that the reason of a failed conversion matches. `link`: the upstream issue."""
+
+    pattern: str
+    link: str
+
+
+class Limits(Record):
+    """limits.yaml."""
+
+    limits: tuple[Limit, ...]
+    failures: tuple[KnownFailure, ...]
+
+
+class MatrixCell(Record):
+    """One runtime in one precision, by the fastest sound candidate of those. `reason`: of everything but a number.
+
+    million_instructions: estimated, where the device is not here. cosine, top1_agreement: with the model's source, the
+    least of all hops.
+    """
+
+    runtime: str
+    precision: str
+    outcome: Outcome
+    candidate: str = ""
+    p50_ms: float | None = None
+    million_instructions: float | None = None
+    size_mib: float | None = None
+    accuracy: Accuracy | None = None
+    drop: AccuracyDrop | None = None
+    cosine: float | None = None
+    top1_agreement: float | None = None
+    reason: str = ""
+    link: str = ""
+
+
+class ModelMatrix(Record):
+    model: str
+    weights: str
+    cells: tuple[MatrixCell, ...]
+
+
+class Matrix(Record):
+    """matrix.json. measured_on: this machine's CPU; None where the device is not here."""
+
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    kind: Literal["matrix"] = "matrix"
+    edgevit: str
+    device: str
+    machine: Machine
+    measured_on: str | None
+    threads: PositiveInt
+    written: str
+    versions: dict[str, str]
+    models: tuple[ModelMatrix, ...]
+
+    @property
+    def share_of_numbers(self) -> float:
+        """Of all cells, from 0 to 1."""
+        cells = [cell for row in self.models for cell in row.cells]
+        return sum(cell.outcome == "number" for cell in cells) / len(cells) if cells else 0.0
+
+
+def matrix_of(
+    subjects: Sequence[tuple[Subject, Evidence]],
+    device: Device,
+    runtimes: Sequence[RuntimeName],
+    spec: ExportSpec,
+    threads: int,
+    progress: Progress,
+    on_model: Callable[[ModelMatrix], None] = lambda row: None,
+) -> Matrix:
+    """One row of cells for each model; what one runtime cannot make is a cell, and the others go on.
+
+    runtimes: those to try, all of the device's. on_model: is told each row as it is finished.
+    """
+    here = describe_machine()
+    is_foreign = device.arch != here["arch"]
+    rows = []
+    for subject, evidence in subjects:
+        rows.append(_row(subject, evidence, device, runtimes, spec, threads, is_foreign, progress))
+        on_model(rows[-1])
+    return Matrix(
+        edgevit=__version__,
+        device=device.name,
+        machine=Machine(**here),
+        measured_on=None if is_foreign else here["cpu"],
+        threads=threads,
+        written=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        versions=installed_versions(
+            [RUNTIMES[name].package.replace("_", "-") for name in runtimes] + ["torch", "timm"]
+        ),
+        models=tuple(rows),
+    )
+
+
+def cells_of(candidates: Sequence[Candidate], runtimes: Sequence[str]) -> tuple[MatrixCell, ...]:
+    """A cell for each runtime and precision; those that no candidate was made for say why."""
+    return tuple(_cell(candidates, runtime, precision) for runtime in runtimes for precision in PRECISIONS)
+
+
+def _row(
+    subject: Subject,
+    evidence: Evidence,
+    device: Device,
+    runtimes: Sequence[RuntimeName],
+    spec: ExportSpec,
+    threads: int,
+    is_foreign: bool,
+    progress: Progress,
+) -> ModelMatrix:
+    with tempfile.TemporaryDirectory(prefix="edgevit-matrix-") as folder:
+        shop = Workshop(
+            subject, device, spec, ParityThresholds(), evidence.calibration, evidence.probes, Path(folder), is_foreign,
+            progress,
+        )  # fmt: skip
+        artifacts: list[Artifact] = []
+        for runtime in runtimes:
+            progress.stage(f"{subject.name}: {runtime}")
+            artifacts += _artifacts(runtime, shop, is_first=not artifacts)
+        candidates = judge(tuple(artifacts), shop, evidence.judged, threads)
+    return ModelMatrix(model=subject.name, weights=subject.weights, cells=cells_of(candidates, runtimes))
+
+
+def _artifacts(runtime: RuntimeName, shop: Workshop, is_first: bool) -> list[Artifact]:
+    """What a runtime makes of the model, with its name; fp32 of the first one, which all are compared with, without."""
+    folder = shop.folder / runtime
+    folder.mkdir()
+    try:
+        made, _ = build_artifacts(replace(shop, folder=folder), (runtime,))
+    except EdgevitError as error:
+        policy, nothing = Policy(runtime=runtime), folder / "nothing"
+        made = (Artifact(FP32, policy, nothing, shop.subject.preprocess, session={}, failed=str(error)),)
+    keeps_name = is_first and made[0].is_sound
+    return [each if keeps_name else replace(each, name=f"{runtime}-{each.name}") for each in made]
+
+
+def _cell(candidates: Sequence[Candidate], runtime: str, precision: str) -> MatrixCell:
+    mine = [each for each in candidates if (each.runtime, each.precision) == (runtime, precision)]
+    sound = [each for each in mine if not each.failed and all(hop.passed for hop in each.parity)]
+    if sound:
+        return _of_candidate(min(sound, key=_cost))
+    built = [each for each in mine if not each.failed]
+    if built:
+        broken = next(hop for hop in built[0].parity if not hop.passed)
+        return _of_candidate(built[0]).model_copy(update={"outcome": "parity", "reason": describe_parity(broken)})
+    failed = next((each.failed for each in (*mine, *candidates) if each.runtime == runtime and each.failed), None)
+    reason, link = _why_nothing(runtime, precision, failed)
+    return MatrixCell(runtime=runtime, precision=precision, outcome="nothing", reason=reason, link=link)
+
+
+def _of_candidate(candidate: Candidate) -> MatrixCell:
+    latency, estimate = candidate.latency_ms, candidate.estimate
+    is_number = latency is not None or estimate is not None
+    return MatrixCell(
+        runtime=candidate.runtime,
+        precision=candidate.precision,
+        outcome="number" if is_number else "exported",
+        candidate=candidate.name,
+        p50_ms=latency.p50 if latency else None,
+        million_instructions=estimate.million_instructions if estimate else None,
+        size_mib=candidate.size_mib,
+        accuracy=candidate.accuracy,
+        drop=candidate.drop,
+        cosine=min((hop.cosine for hop in candidate.parity), default=None),
+        top1_agreement=min((hop.top1_agreement for hop in candidate.parity), default=None),
+        reason="" if is_number else "it cannot be timed here, and what its kernels cost there is not known",
+    )
+
+
+def _cost(candidate: Candidate) -> tuple[float, float]:
+    if candidate.latency_ms:
+        return candidate.latency_ms.p50, candidate.size_mib
+    return (candidate.estimate.million_instructions if candidate.estimate else 0.0), candidate.size_mib
+
+
+def _why_nothing(runtime: str, precision: str, failed: str | None) -> tuple[str, str]:
+    """(reason, upstream link or '')."""
+    known = read_yaml(LIMITS, Limits)
+    if failed is not None:
+        link = next((each.link for each in known.failures if re.search(each.pattern, failed)), "")
+        return failed.rstrip("."), link
+    limit = next((each for each in known.limits if each.runtime == runtime and precision in each.precision), None)
+    return (limit.reason, limit.link) if limit else ("the model has no such operators", "")
