@@ -37,7 +37,8 @@ from edgevit.workshop import Artifact, Workshop
 PROBES = 32
 GOLDEN = 8
 GOLDEN_POOL = 64
-# Between two machines: fp32 differs in the last bits, fp16 in the order of its sums; INT8 may round one activation the other way.
+# Between two machines: fp32 differs in the last bits, fp16 by the order of its sums; INT8 may round one activation the
+# other way.
 GOLDEN_THRESHOLDS = {
     FP32: GoldenThresholds(cosine=0.9999, top1_agreement=1.0),
     FP16: GoldenThresholds(cosine=0.999, top1_agreement=(GOLDEN - 1) / GOLDEN),

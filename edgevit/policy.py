@@ -42,8 +42,8 @@ class Policy(Record):
     image_size None: the model's own. `rewrites`: names from edgevit.rewrite.REWRITES, in any order. linear, conv: of
     operators with constant weights; attention: of products of two activations; residual: of their sums, and of what
     hands activations on. conv_kinds: which convolutions `conv` is about, the others stay in float. `float_nodes`: names
-    of nodes that do whatever their kind. `float_type`: what the runtime may compute float operators in. smooth_alpha None: without SmoothQuant. `session`: the runtime's own entries.
-    threads None: the device's.
+    of nodes that do whatever their kind. `float_type`: what the runtime may compute float operators in. smooth_alpha
+    None: without SmoothQuant. `session`: the runtime's own entries. threads None: the device's.
     """
 
     image_size: PositiveInt | None = None

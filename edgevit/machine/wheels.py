@@ -63,9 +63,7 @@ KNOWN_PACKAGES = {**RUNTIME_PACKAGES, "litert": "ai-edge-litert", "executorch": 
 # What agent.py needs beside the runtime.
 AGENT_PACKAGES = ("numpy", "pillow")
 # Runtimes that come with the board's system, not as a wheel, and what a bundle's requirements.txt says of them.
-WITH_THE_SYSTEM = {
-    "tensorrt": "# TensorRT and its Python package come with JetPack: sudo apt install nvidia-jetpack python3-libnvinfer"
-}
+WITH_THE_SYSTEM = {"tensorrt": "# TensorRT comes with JetPack: sudo apt install nvidia-jetpack python3-libnvinfer"}
 
 
 def board_requirement(runtime: str, python: str, glibc: str = "2.28", arch: str = "aarch64") -> str:

@@ -11,7 +11,7 @@ import onnx
 
 from edgevit.build import Builder, by_calibrator, nearest_calibrator
 from edgevit.errors import InputError
-from edgevit.export.diverge import EXACT_THRESHOLD_DB
+from edgevit.export.diverge import INT8_THRESHOLD_DB
 from edgevit.export.onnx import write_onnx
 from edgevit.hops import approximate_parity, located
 from edgevit.policies import FP16, FP32, STATIC, exact_policy
@@ -47,7 +47,9 @@ class TensorRtMaker:
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker. One that breaks a rule has failed, with the rule and its source."""
         policy = self._exact if name == FP32 else policy
-        artifact = self._builder.build(name, policy)
+        # the Builder knows no fp16, which is the engine's and not the graph's
+        built = self._builder.build(name, policy.model_copy(update={"float_type": FP32}))
+        artifact = replace(built, policy=policy)
         if artifact.failed:
             return artifact
         graph = onnx.load(str(artifact.path))
@@ -86,15 +88,12 @@ class TensorRtMaker:
     def _halved(self, artifact: Artifact, graph: onnx.ModelProto) -> Artifact:
         """The same file, judged by a stand-in that rounds to float16; the engine does that on the board."""
         shop = self._shop
-        reference = replace(artifact, stand_in=None)
         stand_in = write_onnx(in_half(graph), shop.folder / f"{artifact.name}-stand-in.onnx")
-        artifact = replace(artifact, stand_in=stand_in)
-        logits = shop.logits(artifact, shop.probes)
-        hop = approximate_parity(f"fp32 -> {FP16}", shop.logits(reference, shop.probes), logits, shop)
         candidate = replace(artifact, path=stand_in)
-        return replace(
-            artifact, parity=(*artifact.parity, located(hop, reference, candidate, EXACT_THRESHOLD_DB, shop))
-        )
+        reference, logits = (shop.logits(each, shop.probes) for each in (artifact, candidate))
+        hop = approximate_parity(f"fp32 -> {FP16}", reference, logits, shop)
+        hop = located(hop, artifact, candidate, INT8_THRESHOLD_DB, shop)
+        return replace(artifact, stand_in=stand_in, parity=(*artifact.parity, hop))
 
 
 def make(shop: Workshop, runtime: RuntimeName) -> TensorRtMaker:

@@ -27,7 +27,9 @@ def require_sound(model: onnx.ModelProto, versions: Sequence[Support], has_float
         raise RuleError(violations)
 
 
-def check_graph(model: onnx.ModelProto, versions: Sequence[Support], has_float16: bool = False) -> tuple[Violation, ...]:
+def check_graph(
+    model: onnx.ModelProto, versions: Sequence[Support], has_float16: bool = False
+) -> tuple[Violation, ...]:
     """Every broken rule; none for a graph that all `versions` take.
 
     has_float16: what is not INT8 will compute in float16.

@@ -14,8 +14,6 @@ from edgevit.tensorrt.scales import DEQUANTIZE, QUANTIZE, weight_behind
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 ACTIVATIONS = ("Clip", "Elu", "Erf", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Relu", "Sigmoid", "Tanh")
 NORMALIZATIONS = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "LogSoftmax", "Softmax")
-# Of a norm that is written out: its mean, and the square root of its variance.
-NORM_PARTS = ("ReduceMean", "Sqrt")
 BIAS_INPUT = 2
 
 
@@ -31,7 +29,7 @@ def check_placement(model: onnx.ModelProto, wiring: Wiring) -> list[Violation]:
             found += _check_weighted(node, wiring)
         elif node.op_type == "Add":
             found += _check_sum(node, wiring)
-        elif node.op_type in (*NORMALIZATIONS, *NORM_PARTS) and is_dequantized(node.input[0], wiring):
+        elif node.op_type in NORMALIZATIONS and is_dequantized(node.input[0], wiring):
             found.append(Violation(RULES["normalization"], node.name, f"is a {node.op_type} that reads INT8"))
     return found
 

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 from edgevit.errors import EdgevitError
 
-_EXPLICIT = "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized-types-explicit-quantization.html"
+_EXPLICIT = (
+    "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized-types-explicit-quantization.html"
+)
 _GUIDE = "https://docs.nvidia.com/deeplearning/tensorrt/archives/tensorrt-861/developer-guide/index.html"
 _PARSER = "https://github.com/onnx/onnx-tensorrt/blob/8.6-GA/builtin_op_importers.cpp"
 _OPERATORS = "https://github.com/onnx/onnx-tensorrt/blob/8.6-GA/docs/operators.md"
-_RESIDUAL = "https://docs.nvidia.com/deeplearning/tensorrt/tensorflow-quantization-toolkit/docs/docs/add_custom_qdq_cases.html"
+_RESIDUAL = (
+    "https://docs.nvidia.com/deeplearning/tensorrt/tensorflow-quantization-toolkit/docs/docs/add_custom_qdq_cases.html"
+)
 _PLACEMENT = f"{_EXPLICIT}#q-dq-layer-placement-recommendations"
 
 
@@ -66,7 +70,7 @@ RULES = {
         Rule("fusion", "no Q/DQ pair may part a weighted operator from its activation", _PLACEMENT),
         Rule("residual", "the inputs of a sum must both come from INT8, or none", _PLACEMENT),
         Rule("residual-skip", "what is added to an INT8 convolution must be quantized, to be fused with it", _RESIDUAL),
-        Rule("normalization", "LayerNorm, softmax and their parts must read float", _PLACEMENT),
+        Rule("normalization", "LayerNorm and softmax must read float", _PLACEMENT),
         Rule("half-range", "constants must be within float16's range", _GUIDE),
     )
 }

@@ -91,7 +91,9 @@ def _check_weight(
         return
     given = attribute(node, "axis", ONNX_DEFAULT_AXIS) % weight.ndim
     if scale.size > 1 and (given != axis or scale.size != channels):
-        detail = f"has {scale.size} scales along axis {given} of a weight {weight.shape}, whose channels are axis {axis}"
+        detail = (
+            f"has {scale.size} scales along axis {given} of a weight {weight.shape}, whose channels are axis {axis}"
+        )
         yield Violation(RULES["channel-axis"], node.name, detail)
 
 
