@@ -26,14 +26,16 @@ def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
             with np.errstate(over="ignore"):
                 rounded = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
-    kinds = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.input)}
-    nodes = [*_rounding(graph.input[0].name, graph)]
-    for node in list(graph.node):
+    kinds = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output)}
+    source = graph.input[0].name
+    nodes = list(_rounding(source, f"{source}_rounded"))
+    for node in graph.node:
+        node.input[:] = [f"{name}_rounded" if name == source else name for name in node.input]
         nodes.append(node)
-        if NORM_PART not in node.name:
-            for name in node.output:
-                if kinds.get(name) == TensorProto.FLOAT:
-                    nodes += _rounding(name, graph)
+        for index, name in enumerate(node.output):
+            if kinds.get(name) == TensorProto.FLOAT and NORM_PART not in node.name:
+                node.output[index] = f"{name}_exact"
+                nodes += _rounding(f"{name}_exact", name)
     graph.ClearField("node")
     graph.node.extend(nodes)
     return half
@@ -44,14 +46,9 @@ def float32_layers(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(node.name for node in model.graph.node if NORM_PART in node.name)
 
 
-def _rounding(name: str, graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:
-    """Two Casts of the value, whose other readers now read the second."""
-    stored, rounded = f"{name}_float16", f"{name}_rounded"
-    for node in graph.node:
-        for index, source in enumerate(node.input):
-            if source == name:
-                node.input[index] = rounded
+def _rounding(exact: str, rounded: str) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    """Two Casts that make the value `rounded` of `exact`."""
     return (
-        helper.make_node("Cast", [name], [stored], f"{stored}_Cast", to=TensorProto.FLOAT16),
-        helper.make_node("Cast", [stored], [rounded], f"{rounded}_Cast", to=TensorProto.FLOAT),
+        helper.make_node("Cast", [exact], [f"{rounded}_float16"], f"{rounded}_to_float16", to=TensorProto.FLOAT16),
+        helper.make_node("Cast", [f"{rounded}_float16"], [rounded], f"{rounded}_to_float32", to=TensorProto.FLOAT),
     )
