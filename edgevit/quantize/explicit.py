@@ -56,7 +56,7 @@ def quantize_explicit(model: onnx.ModelProto, nodes: Sequence[str], ranges: Tens
         quantizer.model.topological_sort()
     except Exception as error:  # the quantizer has no exceptions of its own
         raise EdgevitError(f"ONNX Runtime cannot quantize this model: {type(error).__name__} {error}") from error
-    return _with_skips(quantizer.model.model, ranges)
+    return _with_skips(_alone(quantizer.model.model, wanted), ranges)
 
 
 def skip_input(node: onnx.NodeProto, wiring: Wiring) -> int | None:
@@ -81,13 +81,34 @@ def _is_int8_conv(name: str, wiring: Wiring) -> bool:
     return maker is not None and maker.op_type == "Conv" and is_dequantized(maker.input[0], wiring)
 
 
+def _alone(model: onnx.ModelProto, wanted: set[str]) -> onnx.ModelProto:
+    """The same model in which only the `wanted` read dequantized values; edited in place.
+
+    Where one of a value's readers is quantized, ONNX Runtime's quantizer gives the others the rounded value, too.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.name in wanted or node.op_type in ("QuantizeLinear", DEQUANTIZE):
+            continue
+        for index, name in enumerate(node.input):
+            if name in makers and makers[name].op_type == DEQUANTIZE:
+                quantize = makers[makers[name].input[0]]
+                node.input[index] = quantize.input[0]
+    return model
+
+
 def _with_skips(model: onnx.ModelProto, ranges: TensorsData) -> onnx.ModelProto:
     """The same model with a Q/DQ pair on each skip connection past an INT8 convolution; edited in place."""
     wiring = Wiring(model.graph)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         skip = skip_input(node, wiring)
-        if skip is not None and not any(is_dequantized(name, wiring) for name in node.input):
+        # one without a range stays in float, and the rules of edgevit.tensorrt tell
+        if (
+            skip is not None
+            and node.input[skip] in ranges
+            and not any(is_dequantized(name, wiring) for name in node.input)
+        ):
             nodes += _pair(model.graph, node, skip, ranges)
         nodes.append(node)
     model.graph.ClearField("node")

@@ -30,9 +30,7 @@ class Net:
         self.nodes.append(helper.make_node(kind, list(inputs), [f"{name}_out"], name, domain=domain, **attributes))
         return f"{name}_out"
 
-    def pair(
-        self, value: str, scale: Any = 0.1, zero: int = 0, kind: type = np.int8, axis: int | None = None
-    ) -> str:
+    def pair(self, value: str, scale: Any = 0.1, zero: int = 0, kind: type = np.int8, axis: int | None = None) -> str:
         """`value` through a QuantizeLinear and a DequantizeLinear."""
         scales = np.asarray(scale, np.float32)
         constants = self.constant(scales), self.constant(np.full(scales.shape, zero, kind))

@@ -20,7 +20,9 @@ def run(model: onnx.ModelProto, pixels: NDArray[np.float32]) -> NDArray[np.float
 def test_weights_and_activations_are_rounded_to_float16_and_sums_are_not() -> None:
     weights = np.array([[1.0005], [3e-5], [-2.7182818]], np.float32)
     net = Net((1, 3))
-    model = net.model(net.op("Add", net.op("MatMul", "input", net.constant(weights)), net.constant(np.float32([[0.1]]))))
+    model = net.model(
+        net.op("Add", net.op("MatMul", "input", net.constant(weights)), net.constant(np.float32([[0.1]])))
+    )
     pixels = np.array([[0.33333334, 1000.1, 2.2]], np.float32)
     half = np.float16
     product = pixels.astype(half).astype(np.float64) @ weights.astype(half).astype(np.float64)
