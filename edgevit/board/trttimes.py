@@ -7,8 +7,8 @@ Python 3.8 and standard library only: this file is also a part of the bundle's a
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +141,8 @@ def _entries(text: str, path: str) -> list[dict[str, Any]]:
 
 def _milliseconds(entry: Mapping[str, Any], name: str, path: str, number: int) -> float:
     value = entry.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= float(value) < math.inf:
+    # an integer may be larger than any float
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
         shown = "missing" if value is None else repr(value)[:40]
         raise BadFileError(path, f"is {shown}, and no time.", where=f"{number}.{name}")
     return float(value)

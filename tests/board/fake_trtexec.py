@@ -87,7 +87,7 @@ def build(given: dict[str, str], version: str, does: str) -> int:
     with open(given["onnx"], "rb") as file:
         model = file.read()
     if does == "refuse-model":
-        error("ModelImporter.cpp:726: While parsing node number 2 [QuantizeLinear -> \"q\"]:")
+        error('ModelImporter.cpp:726: While parsing node number 2 [QuantizeLinear -> "q"]:')
         error("Failed to parse onnx file")
         error("Parsing model failed")
         error("Failed to create engine from model or file.")

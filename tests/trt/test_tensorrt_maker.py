@@ -133,7 +133,9 @@ def test_a_graph_that_tensorrt_does_not_take_fails_with_the_rule_and_its_source(
     gelu = net.op("Gelu", flat, domain="com.microsoft")
     linear = net.op("MatMul", gelu, net.constant(np.ones((1024, 10), np.float32) * 1e-3))
     graph = net.model(linear)
-    graph.graph.output[0].type.tensor_type.shape.CopyFrom(onnx.TensorShapeProto(dim=[{"dim_value": 1}, {"dim_value": 10}]))
+    graph.graph.output[0].type.tensor_type.shape.CopyFrom(
+        onnx.TensorShapeProto(dim=[{"dim_value": 1}, {"dim_value": 10}])
+    )
     subject = replace(vit_subject(), model=None, graph=graph)
     (fp32,), _ = build_artifacts(shop(subject=subject))
     assert fp32.failed is not None
