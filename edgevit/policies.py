@@ -83,8 +83,6 @@ def default_policies(
 
     isa: the device's. Raises InputError for a precision that the model or the runtime does not have.
     """
-    if spec.precision == FP16:
-        raise InputError(f"--precision {FP16} is for --runtime tensorrt, not {spec.runtime}. Leave --precision out.")
     if spec.runtime == "openvino" and spec.precision in (DYNAMIC, MIXED):
         raise InputError(f"--runtime openvino runs fp32 and {STATIC}, not {spec.precision}. Leave --precision out.")
     session = int8_session(spec.runtime, isa)

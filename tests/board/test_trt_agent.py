@@ -1,4 +1,4 @@
-"""The agent of a TensorRT bundle as a board runs it: one file, without edgevit, with the fakes for what a Jetson has."""
+"""The agent of a TensorRT bundle as a board runs it: one file, without edgevit; fakes for what a Jetson has."""
 
 from __future__ import annotations
 
