@@ -191,8 +191,8 @@ def _remarks(shop: Workshop) -> tuple[str, ...]:
         remarks.append("The weights are random: accuracy means nothing; size, latency and compatibility are real.")
     if shop.spec.runtime in BUILT_ON_BOARD:
         remarks.append(
-            "Its engine is built on the board, by 'agent.py build' or the first bench: nothing of it ran here. To compare "
-            f"fp16 and INT8 there, export both, --precision {FP16} and int8-static."
+            "Its engine is built on the board, by 'agent.py build' or the first bench: nothing of it ran here. To "
+            f"compare fp16 and INT8 there, export both, --precision {FP16} and int8-static."
         )
     if not shop.is_foreign and shop.device.name != LOCAL:
         here = describe_machine()["cpu"]
