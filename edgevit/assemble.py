@@ -26,11 +26,11 @@ from edgevit.judge import Score, judge, score
 from edgevit.machine.localdevice import LOCAL
 from edgevit.machine.wheels import board_requirements
 from edgevit.makers import MAKERS, build_artifacts, require_runtime, runtimes_to_try
-from edgevit.policies import FP32
+from edgevit.policies import FP16, FP32
 from edgevit.progress import Progress
 from edgevit.recipe import AUTO, Budget, ExportSpec, ParityThresholds, RuntimeName
 from edgevit.results import Accuracy, AccuracyDrop, Candidate, TestResult, Verdict
-from edgevit.runtimes import RUNTIMES, runtime_module
+from edgevit.runtimes import BUILT_ON_BOARD, RUNTIMES, runtime_module
 from edgevit.subject import Subject, class_names, require_same_classes
 from edgevit.verify import describe_parity
 from edgevit.workshop import Artifact, Workshop
@@ -38,9 +38,11 @@ from edgevit.workshop import Artifact, Workshop
 PROBES = 32
 GOLDEN = 8
 GOLDEN_POOL = 64
-# Between two machines: fp32 differs in the last bits; INT8 may round one activation the other way.
+# Between two machines: fp32 differs in the last bits, fp16 by the order of its sums; INT8 may round one activation the
+# other way.
 GOLDEN_THRESHOLDS = {
     FP32: GoldenThresholds(cosine=0.9999, top1_agreement=1.0),
+    FP16: GoldenThresholds(cosine=0.999, top1_agreement=(GOLDEN - 1) / GOLDEN),
     "int8": GoldenThresholds(cosine=0.98, top1_agreement=(GOLDEN - 1) / GOLDEN),
 }
 
@@ -124,6 +126,7 @@ def assemble_bundle(
     """
     is_foreign = device.arch != describe_machine()["arch"]
     runtimes = runtimes_to_try(device, spec.runtime, is_foreign)
+    is_foreign = is_foreign or runtimes[0] in BUILT_ON_BOARD
     with tempfile.TemporaryDirectory(prefix="edgevit-export-") as folder:
         shop = Workshop(
             subject, device, spec, thresholds, evidence.calibration, evidence.probes, Path(folder),
@@ -188,6 +191,11 @@ def _remarks(shop: Workshop, runtimes: Sequence[RuntimeName]) -> tuple[str, ...]
         remarks.append(f"Not tried: {', '.join(untried)} ({why}; --runtime {untried[0]} takes that one).")
     if shop.subject.weights == "random":
         remarks.append("The weights are random: accuracy means nothing; size, latency and compatibility are real.")
+    if runtimes[0] in BUILT_ON_BOARD:
+        remarks.append(
+            "Its engine is built on the board, by 'agent.py build' or the first bench: nothing of it ran here. To "
+            f"compare fp16 and INT8 there, export both, --precision {FP16} and int8-static."
+        )
     if not shop.is_foreign and shop.device.name != LOCAL:
         here = describe_machine()["cpu"]
         remarks.append(f"Latencies were measured on this machine ({here}), not on {shop.device.title}.")
@@ -237,7 +245,7 @@ def _manifest(
         precision=shipped.precision,
         runtime=RuntimeSpec(
             name=shipped.runtime,
-            version=runtime_module(shipped.runtime).import_runtime().__version__,
+            version=_runtime_version(shipped, device),
             entry=entry,
             session=shipped.session,
         ),
@@ -247,10 +255,20 @@ def _manifest(
         rewrites=shipped.rewrites,
         int8=shipped.int8,
         parity=shipped.parity,
-        golden=GOLDEN_THRESHOLDS[FP32 if shipped.precision == FP32 else "int8"],
+        golden=GOLDEN_THRESHOLDS.get(shipped.precision, GOLDEN_THRESHOLDS["int8"]),
         verdict=verdict,
         files={},
     )
+
+
+def _runtime_version(shipped: Artifact, device: Device) -> str:
+    """Of the runtime that verified the artifact; those that it was made for, where only the board has it."""
+    if shipped.runtime in BUILT_ON_BOARD:
+        from edgevit.tensorrt.support import versions_of
+
+        return ", ".join(support.version for support in versions_of(device))
+    version: str = runtime_module(shipped.runtime).import_runtime().__version__
+    return version
 
 
 def _bundle_accuracy(subject: Subject, fp32: Accuracy | None, test: Score | None) -> BundleAccuracy:

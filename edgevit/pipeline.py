@@ -28,6 +28,7 @@ from edgevit.recipe import Recipe
 from edgevit.report.page import render
 from edgevit.results import Candidate, Epoch, Provenance, RunMetrics
 from edgevit.runs import BUNDLE, METRICS, PAGE
+from edgevit.runtimes import BUILT_ON_BOARD
 from edgevit.store import publish, require_creatable, write_json, write_text
 from edgevit.subject import from_checkpoint
 from edgevit.training import train_checkpoint
@@ -114,6 +115,9 @@ def _bench(bundle: Path, device: Device, shipped: Candidate, log: _Log) -> Bench
     """None, with a note, for a board of another architecture: its latency is nothing that this machine knows."""
     if device.arch != describe_machine()["arch"]:
         log.note(f"Latency on {device.title} was not measured: this machine has another architecture.")
+        return None
+    if shipped.runtime in BUILT_ON_BOARD:
+        log.note(f"Latency was not measured: {shipped.runtime} builds its engine on the board.")
         return None
     log.stage("Measuring the bundle in a fresh process")
     try:

@@ -10,7 +10,7 @@ from edgevit.policy import ConvKind, Policy
 from edgevit.quantize.nodes import QuantizableNodes
 from edgevit.recipe import ExportSpec, RuntimeName
 
-FP32, DYNAMIC, STATIC, MIXED = "fp32", "int8-dynamic", "int8-static", "mixed"
+FP32, FP16, DYNAMIC, STATIC, MIXED = "fp32", "fp16", "int8-dynamic", "int8-static", "mixed"
 # ONNX Runtime's INT8 depthwise convolutions are slower than float ones in FastViT-T8 (25 ms with them, 10.5 ms without,
 # one thread, AVX-512 VNNI), and faster in MobileViT-S, where no layout change surrounds them: both are tried.
 POINTWISE: tuple[ConvKind, ...] = ("pointwise",)
@@ -37,6 +37,8 @@ PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
         "channels-last",
     ),
     "openvino": ("layer-norm", "batch-norm", "class-token", "pooling", "heads", "layout"),
+    # Fewer operators and nothing of ONNX Runtime's own; TensorRT fuses GELU and attention itself. Not measured.
+    "tensorrt": ("layer-norm", "batch-norm", "class-token", "pooling", "heads", "layout"),
     "torchscript": (),
 }
 
@@ -47,6 +49,7 @@ PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
 INT8_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
     "onnxruntime": ("identity-conv", "norm-affine", "pixel-attention", "instance-norm", "linear-conv", "wide-conv"),
     "openvino": (),
+    "tensorrt": (),
     "torchscript": (),
 }
 

@@ -15,11 +15,14 @@ AttentionPrecision = Literal["fp32", "int8-static"]
 ResidualPrecision = Literal["fp32", "int8-static"]
 ConvKind = Literal["stem", "pointwise", "dense", "depthwise"]
 InputType = Literal["float32", "uint8"]
+FloatType = Literal["fp32", "fp16"]
 TokenMethod = Literal["prune", "fuse", "merge"]
 Kind = Literal["transformer", "hybrid", "cnn"]
 
 # In the name of a convolution that the rewrite 'linear-conv' made of a linear layer: it still counts as one.
 LINEAR_CONV = "_linear_conv"
+# In the name of a part of a layer norm that the rewrite 'norm-parts' wrote out; float16 cannot hold its squares.
+NORM_PART = "_norm_part"
 
 
 class TokenReduction(Record):
@@ -39,8 +42,8 @@ class Policy(Record):
     image_size None: the model's own. `rewrites`: names from edgevit.rewrite.REWRITES, in any order. linear, conv: of
     operators with constant weights; attention: of products of two activations; residual: of their sums, and of what
     hands activations on. conv_kinds: which convolutions `conv` is about, the others stay in float. `float_nodes`: names
-    of nodes that do whatever their kind. smooth_alpha None: without SmoothQuant. `session`: the runtime's own entries.
-    threads None: the device's.
+    of nodes that do whatever their kind. `float_type`: what the runtime may compute float operators in. smooth_alpha
+    None: without SmoothQuant. `session`: the runtime's own entries. threads None: the device's.
     """
 
     image_size: PositiveInt | None = None
@@ -53,6 +56,7 @@ class Policy(Record):
     attention: AttentionPrecision = "fp32"
     residual: ResidualPrecision = "fp32"
     float_nodes: tuple[str, ...] = ()
+    float_type: FloatType = "fp32"
     calibrator: Calibrator = "minmax"
     smooth_alpha: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     equalize: bool = False
@@ -63,14 +67,14 @@ class Policy(Record):
 
     @property
     def precision(self) -> str:
-        """The name that commands and tables give it: fp32, int8-dynamic, int8-static or mixed."""
+        """The name that commands and tables give it: fp32, fp16, int8-dynamic, int8-static or mixed."""
         kinds = {self.linear, self.conv, self.attention, self.residual}
         is_static, is_dynamic = "int8-static" in kinds, "int8-dynamic" in kinds
         if is_static and is_dynamic:
             return "mixed"
         if is_static:
             return "int8-static"
-        return "int8-dynamic" if is_dynamic or self.conv == "int8-weights" else "fp32"
+        return "int8-dynamic" if is_dynamic or self.conv == "int8-weights" else self.float_type
 
     @property
     def needs_calibration(self) -> bool:

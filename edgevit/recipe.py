@@ -8,8 +8,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from edgevit.schema import Record
 
-Precision = Literal["auto", "fp32", "int8-dynamic", "int8-static", "mixed"]
-RuntimeName = Literal["onnxruntime", "openvino", "torchscript"]
+Precision = Literal["auto", "fp32", "fp16", "int8-dynamic", "int8-static", "mixed"]
+RuntimeName = Literal["onnxruntime", "openvino", "tensorrt", "torchscript"]
 AUTO: Literal["auto"] = "auto"
 RuntimeChoice = RuntimeName | Literal["auto"]
 SEARCHED_RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")  # those with more than fp32 to choose from

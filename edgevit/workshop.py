@@ -16,7 +16,14 @@ from edgevit.policy import Policy
 from edgevit.progress import Progress
 from edgevit.recipe import ExportSpec, ParityThresholds
 from edgevit.results import Parity
-from edgevit.runtimes import EVERY_CORE, EXACT_INTEGER_SUMS, YIELD_WHEN_IDLE, open_session
+from edgevit.runtimes import (
+    BUILT_ON_BOARD,
+    EVERY_CORE,
+    EXACT_INTEGER_SUMS,
+    QDQ_AS_WRITTEN,
+    YIELD_WHEN_IDLE,
+    open_session,
+)
 from edgevit.subject import Subject
 
 Logits = NDArray[np.float32]
@@ -28,7 +35,8 @@ class Artifact:
 
     `preprocess`: how pictures are made into its input. `session`: what the runtime is configured with on the device.
     `rewrites`: those that changed the graph; exported: the file before them. int8: by kind of operator, how many
-    compute in INT8, and of how many. `failed`: why there is no file to ship.
+    compute in INT8, and of how many. `stand_in`: what this machine runs in its stead, where only the board can run the
+    file as it is meant. `failed`: why there is no file to ship.
     """
 
     name: str
@@ -40,6 +48,7 @@ class Artifact:
     rewrites: tuple[str, ...] = ()
     exported: Path | None = None
     int8: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stand_in: Path | None = None
     failed: str | None = None
 
     @property
@@ -80,10 +89,12 @@ class Workshop:
 
     def logits(self, artifact: Artifact, pictures: PictureSet) -> Logits:
         """(N, classes) as the artifact gives them here, as nearly as this machine can to how the device will."""
-        config = dict(artifact.session)
-        if artifact.runtime == "onnxruntime":
+        config, runtime = dict(artifact.session), artifact.runtime
+        if runtime == "onnxruntime":
             config |= {**YIELD_WHEN_IDLE, **(EXACT_INTEGER_SUMS if self.is_foreign else {})}
-        session = open_session(artifact.path, artifact.runtime, EVERY_CORE, config)
+        elif runtime in BUILT_ON_BOARD:
+            config, runtime = {**YIELD_WHEN_IDLE, **QDQ_AS_WRITTEN}, "onnxruntime"
+        session = open_session(artifact.stand_in or artifact.path, runtime, EVERY_CORE, config)
         try:
             return predict_all(
                 session.run, pictures, artifact.preprocess, progress=self.progress.update, input_type=session.input_type

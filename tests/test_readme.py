@@ -43,6 +43,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "edgevit profile other-bundle --against runs/digits-vit-tiny/bundle": (),
     "edgevit finetune mobilevit_xxs --data pictures -o checkpoint": SMALL,
     "edgevit export checkpoint --data pictures --device rpi5 --max-drop 1.0 -o bundle": ("--max-drop", "100"),
+    "edgevit export checkpoint --data pictures --device jetson-orin-nano --runtime tensorrt --max-drop 1.0 "
+    "-o jetson-bundle": ("--max-drop", "100"),
     "edgevit recipes folder-template": (),
     "edgevit bench bundle --emulate": (),
     "edgevit bench bundle --emulate --device rpi4 --data pictures": ("--limit", "8"),

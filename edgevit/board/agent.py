@@ -3,6 +3,8 @@
     python agent.py selfcheck            do the logits of golden.npz come out as on the host?
     python agent.py bench                latency, memory, load time
     python agent.py predict IMAGE...     the likeliest classes of pictures
+    python agent.py build                TensorRT only: the engine for this board, which bench builds as well
+    python agent.py trtexec              TensorRT only: the report of bench, measured by trtexec
 
 On the host the same runs as `python -m edgevit.board.agent --bundle DIR ...`. Exit codes: 0 done, 1 failed, 2 bad
 input, 4 the self-check failed, 5 the machine is unfit, 6 the measurement is invalid.
@@ -38,7 +40,7 @@ from edgevit.board.options import (
     parse_threads,
 )
 from edgevit.board.preprocess import decode_picture, resize_and_crop, to_input
-from edgevit.board.session import open_artifact
+from edgevit.board.session import open_artifact, prepare_artifact, runtime_functions
 from edgevit.board.timer import MIN_RUNS, MIN_SECONDS
 from edgevit.errors import EdgevitError, InputError, MeasurementError, ParityError
 
@@ -59,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.began = began
         bundle = open_bundle(arguments.bundle)
         commands = {"selfcheck": selfcheck, "bench": bench, "predict": predict, "start": start}
+        commands.update(build=build, trtexec=trtexec)
         commands[arguments.command](bundle, arguments)
         sys.stdout.flush()  # so that a reader who went away is noticed here
     except EdgevitError as error:
@@ -108,18 +111,40 @@ def selfcheck(bundle: Bundle, arguments: argparse.Namespace) -> None:
 
 def bench(bundle: Bundle, arguments: argparse.Namespace) -> None:
     """Measures and prints a report. Raises MeasurementError after it when the measurement is invalid."""
-    document = bench_bundle_here(bundle, arguments.options, arguments.device)
-    if arguments.json:
-        _print_json(document)
-    else:
-        print(describe_document(document))
-    if not document["is_valid"]:
-        raise MeasurementError("The measurement is invalid: " + " ".join(document["invalid_reasons"]))
+    _print_report(bench_bundle_here(bundle, arguments.options, arguments.device), arguments.json)
 
 
 def start(bundle: Bundle, arguments: argparse.Namespace) -> None:
     """Prints where the time went from this process's start to the first logits; `bench --cold-start` asks for it."""
     _print_json(time_one_start(bundle, _one(arguments.threads), arguments.batch, arguments.began))
+
+
+def build(bundle: Bundle, arguments: argparse.Namespace) -> None:
+    """Builds what this board needs beside the bundle, TensorRT's engine, and prints where it is and what it is for."""
+    began = time.monotonic()
+    engine = prepare_artifact(bundle, force=arguments.force, timeout_s=arguments.timeout)
+    if engine is None:
+        name = bundle.manifest["runtime"]["name"]
+        raise InputError(f"There is nothing to build here for {name}: run 'agent.py bench' or 'agent.py selfcheck'.")
+    key = engine.key
+    document = {
+        "kind": "build", "engine": engine.path, "was_built": engine.was_built, "built_by": engine.built_by,
+        "build_s": engine.seconds, "gpu": key.gpu, "tensorrt": key.tensorrt, "precision": key.precision,
+        "model_sha256": key.model_sha256,
+    }  # fmt: skip
+    if arguments.json:
+        _print_json(document)
+        return
+    done = f"Built in {time.monotonic() - began:.0f} s" if engine.was_built else "Already there"
+    print(f"{done}: {engine.path}\nFor {key.gpu}, TensorRT {key.tensorrt}, {key.precision}, by {engine.built_by}.")
+
+
+def trtexec(bundle: Bundle, arguments: argparse.Namespace) -> None:
+    """Measures with trtexec and prints the same report as bench. Raises MeasurementError when it is invalid."""
+    time_engine = runtime_functions(bundle.manifest["runtime"]["name"]).get("time_engine")
+    if time_engine is None:
+        raise InputError("trtexec times bundles for TensorRT only. Run 'agent.py bench'.")
+    _print_report(time_engine(bundle, prepare_artifact(bundle), arguments.seconds, arguments.device), arguments.json)
 
 
 def predict(bundle: Bundle, arguments: argparse.Namespace) -> None:
@@ -152,6 +177,15 @@ def likeliest(probabilities: NDArray[np.float64], labels: Sequence[str], count: 
     return [{"class": int(i), "label": labels[i], "probability": float(probabilities[i])} for i in order]
 
 
+def _print_report(document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(document)
+    else:
+        print(describe_document(document))
+    if not document["is_valid"]:
+        raise MeasurementError("The measurement is invalid: " + " ".join(document["invalid_reasons"]))
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message[:1].upper()}{message[1:]}. Run '{self.prog} --help' to see how it is used.")
@@ -162,12 +196,20 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_shared(parser, os.path.dirname(os.path.abspath(__file__)), (), False)
     shared = _Parser(add_help=False)
     _add_shared(shared, *[argparse.SUPPRESS] * 3)  # given after the command they count, left out they change nothing
-    commands = parser.add_subparsers(dest="command", metavar="selfcheck | bench | predict", required=True)
+    commands = parser.add_subparsers(
+        dest="command", metavar="selfcheck | bench | predict | build | trtexec", required=True
+    )
     commands.add_parser("selfcheck", parents=[shared], help="do the logits come out as on the host?")
     _add_bench(commands.add_parser("bench", parents=[shared], help="latency, memory, load time"))
     pictures = commands.add_parser("predict", parents=[shared], help="the likeliest classes of pictures")
     pictures.add_argument("images", nargs="+", metavar="IMAGE")
     pictures.add_argument("--top", type=_typed(parse_runs), default=5, metavar="K")
+    building = commands.add_parser("build", parents=[shared], help="TensorRT's engine for this board, as bench does")
+    building.add_argument("--force", action="store_true", help="also where there is one")
+    building.add_argument("--timeout", type=_typed(parse_duration), metavar="S", help="give up after S seconds")
+    timing = commands.add_parser("trtexec", parents=[shared], help="the same report as bench, measured by trtexec")
+    timing.add_argument("--seconds", type=_typed(parse_duration), default=MIN_SECONDS, metavar="S")
+    timing.add_argument("--device", metavar="NAME", help="what this machine is (default: what the bundle is made for)")
     starting = commands.add_parser("start", parents=[shared])  # has no help: it is for `bench --cold-start`
     starting.add_argument("--batch", type=_typed(parse_batch), metavar="N")
     arguments = parser.parse_args(list(argv))

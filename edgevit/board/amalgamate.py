@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from edgevit.errors import UnknownNameError
 
-AGENT_RUNTIMES = ("onnxruntime", "openvino", "torchscript")  # the table of runtimes is in a higher layer
+AGENT_RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "torchscript")  # the table of runtimes is in a higher layer
 SENSORS = ("board.files", "board.linux", "board.raspberrypi", "board.jetson", "board.tegrastats", "board.power",
            "board.sensors")  # fmt: skip
 MODULES_BEFORE_RUNTIME = (
@@ -39,6 +39,18 @@ MODULES_BEFORE_RUNTIME = (
     "board.inference",
     "board.session",
 )
+# Of one runtime alone.
+RUNTIME_MODULES = {
+    "tensorrt": (
+        "board.cuda",
+        "board.trtexec",
+        "board.engines",
+        "board.trtbuilder",
+        "board.trttimes",
+        "board.ortgpu",
+        "board.trtbench",
+    )
+}
 MODULES_OF_FACTS = (*SENSORS, "board.microbench", "board.facts")
 NUMPY = "import numpy as np"
 HEADER = '''#!/usr/bin/env python3
@@ -84,7 +96,8 @@ def agent_source(runtime: str) -> str:
     """
     if runtime not in AGENT_RUNTIMES:
         raise UnknownNameError("runtime", runtime, AGENT_RUNTIMES, "edgevit export --help")
-    names = (*MODULES_BEFORE_RUNTIME, f"runtimes.{runtime}", "board.bench", "board.agent")
+    own = RUNTIME_MODULES.get(runtime, ())
+    names = (*MODULES_BEFORE_RUNTIME, *own, f"runtimes.{runtime}", "board.bench", "board.agent")
     parts = [take_apart(name, _read_module(name)) for name in names]
     text = join_parts(parts)
     compile(text, "agent.py", "exec")

@@ -32,7 +32,7 @@ from edgevit.board.sensors import (
     read_usage,
     usable_processors,
 )
-from edgevit.board.session import batch_size, open_artifact, runtime_functions, thread_count
+from edgevit.board.session import batch_size, open_artifact, prepare_artifact, runtime_functions, thread_count
 from edgevit.board.streams import measure_streams
 from edgevit.board.sweep import sweep_document, thread_words
 from edgevit.board.timer import measure
@@ -111,6 +111,7 @@ def _measure_each(bundle: Bundle, options: BenchOptions, device: str | None) -> 
 
 
 def _measure_one(bundle: Bundle, options: BenchOptions, device: str | None) -> dict[str, Any]:
+    prepare_artifact(bundle)  # before cores are chosen and power is read: it is no part of what is measured
     cores = None
     if options.cores:
         cores = choose_cores(options.cores, usable_processors(), core_strengths())
@@ -172,7 +173,7 @@ def _measure_runs(bundle: Bundle, options: BenchOptions, setup: Setup, kind: str
     rss_mib = peak_rss_mib()
     others_share = measure_foreign_share(usage[0], read_usage())
     readings.append(read_sensors("after", kind))
-    return bench_report(
+    report = bench_report(
         bundle.manifest,
         measured,
         readings,
@@ -187,6 +188,10 @@ def _measure_runs(bundle: Bundle, options: BenchOptions, setup: Setup, kind: str
         others_share=others_share,
         energy=meter.result(measured["wall_s"], len(measured["samples_ms"]) * batch),
     )
+    # where a runtime has several ways to run it, those that were used
+    report["runtime"] = session.runtime
+    report["notes"] += getattr(session, "notes", ())
+    return report
 
 
 def _measure_starts(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
+from edgevit.board.child import PROGRESS_PREFIX
 from edgevit.errors import BadFileError, InputError
 
 if TYPE_CHECKING:
@@ -20,6 +22,24 @@ def open_artifact(bundle: Bundle, threads: int | None) -> Any:
     runtime = bundle.manifest["runtime"]
     path = os.path.join(bundle.path, *runtime["entry"].split("/"))
     return runtime_functions(runtime["name"])["open_session"](path, thread_count(bundle, threads), runtime["session"])
+
+
+def prepare_artifact(bundle: Bundle, force: bool = False, timeout_s: float | None = None) -> Any:
+    """What has to be made of the artifact on this machine before it runs, TensorRT's engine; progress goes to stderr.
+
+    None for a runtime that needs no such thing. force: make it anew. Raises DeviceError, EdgevitError.
+    """
+    runtime = bundle.manifest["runtime"]
+    prepare = runtime_functions(runtime["name"]).get("prepare")
+    if prepare is None:
+        return None
+    path = os.path.join(bundle.path, *runtime["entry"].split("/"))
+    how = {} if timeout_s is None else {"timeout_s": timeout_s}
+    try:
+        return prepare(path, runtime["session"], force=force, tell=_tell_of_build, **how)
+    finally:
+        if _is_watched():
+            sys.stderr.write("\r\x1b[K")
 
 
 def runtime_functions(name: str) -> dict[str, Any]:
@@ -55,3 +75,15 @@ def batch_size(input_shape: tuple[int | None, ...], asked: int | None) -> int:
             "--dynamic-batch."
         )
     return asked or own or 1
+
+
+def _tell_of_build(seconds: float, limit_s: float) -> None:
+    if os.environ.get("EDGEVIT_PROGRESS") == "1":
+        print(f"{PROGRESS_PREFIX}{int(seconds)} {int(limit_s)} s of building the engine", file=sys.stderr, flush=True)
+    elif _is_watched():
+        sys.stderr.write(f"\rBuilding the engine for this board, once: {seconds:.0f} s")
+        sys.stderr.flush()
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty() and os.environ.get("EDGEVIT_PROGRESS") != "1"

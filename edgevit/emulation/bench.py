@@ -31,7 +31,7 @@ from edgevit.errors import DeviceError, EdgevitError, InputError
 from edgevit.latency.predict import prediction_or_reason
 from edgevit.progress import Progress
 from edgevit.remote.environment import WheelSource
-from edgevit.runtimes import EVERY_CORE, EXACT_INTEGER_SUMS, YIELD_WHEN_IDLE, open_session
+from edgevit.runtimes import BUILT_ON_BOARD, EVERY_CORE, EXACT_INTEGER_SUMS, YIELD_WHEN_IDLE, open_session
 
 GUEST = "edgevit.emulation.guest"
 UNCOUNTED = "Instructions were not counted: "
@@ -68,6 +68,9 @@ def bench_emulated(bundle: Bundle, device: Device, options: EmulationOptions, pr
     Raises InputError when tools are missing, or the bundle is for another architecture; DeviceError when the bundle
     does not load or run there, with the illegal instruction or the crash named.
     """
+    if bundle.manifest.runtime.name in BUILT_ON_BOARD:
+        runtime = bundle.manifest.runtime.name
+        raise InputError(f"{bundle.path}: is for {runtime} on a GPU, which is not emulated. Use --host with a board.")
     tools = find_tools()
     emulated_cpu(device, tools.emulator)
     if bundle.manifest.device.arch != ARCH:

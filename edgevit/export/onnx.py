@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 INPUT = "input"
 OUTPUT = "logits"
 MODULES_KEY = "pkg.torch.onnx.name_scopes"
+REDUCE_AXES_INPUT_OPSET = 18  # from here on the axes are an input, and noop_with_empty_axes is an attribute
 PROTOBUF_LIMIT_BYTES = 2**31 - 1
 # They turn every (B, T, C) MatMul+Add into Reshape+Gemm+Reshape: no runtime gains, and rewrites lose the tokens.
 SKIPPED_OPTIMIZERS = ["fuse_matmul_add_bias_into_gemm", "fuse_matmul_add_bias_into_gemm_batched"]
@@ -128,6 +129,17 @@ def _set_opset(model: onnx.ModelProto, opset: int) -> None:
             f"This model needs ONNX opset {current}, and {opset} was asked for: {_first_line(error)}"
         ) from error
     model.CopyFrom(converted)
+    if opset < REDUCE_AXES_INPUT_OPSET:
+        _drop_newer_attribute(model)
+
+
+def _drop_newer_attribute(model: onnx.ModelProto) -> None:
+    """onnx's converter turns the axes of ReduceMean into an attribute and forgets what else came with the input."""
+    for node in model.graph.node:
+        kept = [entry for entry in node.attribute if entry.name != "noop_with_empty_axes"]
+        if node.op_type.startswith("Reduce") and len(kept) < len(node.attribute):
+            del node.attribute[:]
+            node.attribute.extend(kept)
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:

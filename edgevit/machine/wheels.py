@@ -62,6 +62,8 @@ RUNTIME_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch
 KNOWN_PACKAGES = {**RUNTIME_PACKAGES, "litert": "ai-edge-litert", "executorch": "executorch"}
 # What agent.py needs beside the runtime.
 AGENT_PACKAGES = ("numpy", "pillow")
+# Runtimes that come with the board's system, not as a wheel, and what a bundle's requirements.txt says of them.
+WITH_THE_SYSTEM = {"tensorrt": "# TensorRT comes with JetPack: sudo apt install nvidia-jetpack python3-libnvinfer"}
 
 
 def board_requirement(runtime: str, python: str, glibc: str = "2.28", arch: str = "aarch64") -> str:
@@ -90,6 +92,8 @@ def board_requirements(
 ) -> tuple[str, ...]:
     """Lines of a bundle's requirements.txt, the runtime's first: one a package, or one a Python where versions differ.
 
+    Of a runtime that comes with the system, a comment says so.
+
     pythons: those that the device profile lists. A Python without wheels is left out as long as another has them.
     Raises as board_requirement does when none of them has.
     """
@@ -98,14 +102,14 @@ def board_requirements(
     for python in pythons:
         try:
             served[_minor(python)] = (
-                board_requirement(runtime, python, glibc, arch),
+                *(() if runtime in WITH_THE_SYSTEM else (board_requirement(runtime, python, glibc, arch),)),
                 *(_requirement(package, python, glibc, arch) for package in AGENT_PACKAGES),
             )
         except DeviceError as error:
             refusal = refusal or error
     if not served:
         raise refusal or DeviceError(f"The device profile lists no Python to find wheels of {runtime} for.")
-    lines = []
+    lines = [WITH_THE_SYSTEM[runtime]] if runtime in WITH_THE_SYSTEM else []
     for pins in zip(*served.values(), strict=True):
         by_python = dict(zip(served, pins, strict=True))
         if len(set(pins)) == 1:

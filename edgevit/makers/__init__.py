@@ -13,13 +13,14 @@ from edgevit.errors import DeviceError, EdgevitError
 from edgevit.policies import FP32
 from edgevit.policy import Kind, Policy
 from edgevit.recipe import AUTO, RuntimeChoice, RuntimeName
-from edgevit.runtimes import RUNTIMES
+from edgevit.runtimes import BUILT_ON_BOARD, RUNTIMES
 from edgevit.workshop import Artifact, Workshop
 
 # Each module has make(shop, runtime) -> Maker.
 MAKERS: dict[RuntimeName, str] = {
     "onnxruntime": "edgevit.makers.onnx",
     "openvino": "edgevit.makers.onnx",
+    "tensorrt": "edgevit.makers.tensorrt",
     "torchscript": "edgevit.makers.torchscript",
 }
 
@@ -57,11 +58,11 @@ def runtimes_to_try(device: Device, asked: RuntimeChoice, is_foreign: bool) -> t
     if asked != AUTO:
         require_runtime(device, asked)
         return (asked,)
-    made = tuple(name for name in MAKERS if name in device.runtimes)
+    made = tuple(name for name in device.runtimes if name in MAKERS)
     if not made:
         raise DeviceError(f"edgevit makes no artifacts yet for what '{device.name}' has: {', '.join(device.runtimes)}.")
-    installed = tuple(name for name in made if find_spec(RUNTIMES[name].package) is not None)
-    return made[:1] if is_foreign or not installed else installed
+    here = tuple(name for name in made if name not in BUILT_ON_BOARD and find_spec(RUNTIMES[name].package))
+    return made[:1] if is_foreign or not here else here
 
 
 def require_runtime(device: Device, runtime: str) -> None:

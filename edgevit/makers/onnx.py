@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgevit.build import Builder, best_calibrated, by_calibrator
-from edgevit.policies import FP32, default_policies, exact_policy
+from edgevit.errors import InputError
+from edgevit.policies import FP16, FP32, default_policies, exact_policy
 from edgevit.policy import Kind, Policy
 from edgevit.recipe import RuntimeName
 from edgevit.workshop import Artifact, Workshop
@@ -38,4 +39,7 @@ class OnnxMaker:
 
 
 def make(shop: Workshop, runtime: RuntimeName) -> OnnxMaker:
+    """Raises InputError for fp16, which CPUs run no faster."""
+    if shop.spec.precision == FP16:
+        raise InputError(f"--precision {FP16} is for --runtime tensorrt, not {runtime}. Leave --precision out.")
     return OnnxMaker(shop, runtime)

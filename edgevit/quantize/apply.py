@@ -15,6 +15,7 @@ from edgevit.policy import LINEAR_CONV, Policy
 from edgevit.quantize.bias_correction import correct_biases
 from edgevit.quantize.dynamic import quantize_dynamic
 from edgevit.quantize.equalization import equalize
+from edgevit.quantize.explicit import quantize_explicit
 from edgevit.quantize.nodes import QuantizableNodes, quantizable_nodes
 from edgevit.quantize.pixels import skip_pixel_quantization, with_pixel_ranges
 from edgevit.quantize.silu_ranges import with_silu_ranges
@@ -76,7 +77,8 @@ def assign(nodes: QuantizableNodes, policy: Policy) -> Assignment:
     if policy.linear == "int8-static":
         static += of(nodes.linear)
     if policy.conv == "int8-static":
-        static += (*convs, *of(nodes.silu))
+        # TensorRT fuses an activation with the convolution before it, unless a Q/DQ pair parts them.
+        static += (*convs, *(() if policy.runtime == "tensorrt" else of(nodes.silu)))
     if policy.residual == "int8-static":
         static += (*of(nodes.residual), *of(nodes.passing))
     return Assignment(
@@ -100,9 +102,11 @@ def quantize(
             ranges = with_pixel_ranges(plain, ranges)
         # Not on ONNX Runtime: it makes one Gemm of a MatMul and its bias, which is INT8 only between two Q/DQ pairs.
         is_openvino = policy.runtime == "openvino"
-        if assignment.static:
+        if policy.runtime == "tensorrt":
+            graph = quantize_explicit(graph, (*assignment.static, *assignment.attention), ranges)
+        elif assignment.static:
             graph = quantize_static(graph, assignment.static, ranges, preset, has_float_products=is_openvino)
-        if assignment.attention:
+        if assignment.attention and policy.runtime != "tensorrt":
             graph = quantize_static(graph, assignment.attention, ranges, preset, has_float_products=True)
     if assignment.dynamic:
         graph = quantize_dynamic(graph, assignment.dynamic, preset)

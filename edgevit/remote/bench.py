@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from edgevit.artifact import BundleFile
 from edgevit.bench.samples import follows_from_samples
 from edgevit.benchreport import DOCUMENT_KIND, BenchDocument, BenchReport, BenchSweep
+from edgevit.board.engines import BUILD_SECONDS
 from edgevit.board.options import BenchOptions
 from edgevit.board.sweep import sweep_document
 from edgevit.bundle import AGENT, MANIFEST, Bundle
@@ -29,6 +30,8 @@ from edgevit.store import sha256_file
 
 # starting Python, importing the runtime and loading a large model from an SD card
 OVERHEAD_SECONDS = 300.0
+# Building an engine on the board first, as long as its agent gives it.
+BUILDING_SECONDS = {"tensorrt": BUILD_SECONDS}
 MEASURED = (0, MeasurementError.exit_code)
 # Those that every agent has; one of an old bundle has no others.
 OLDEST_OPTIONS = frozenset({"--min-seconds", "--min-runs", "--threads"})
@@ -77,7 +80,7 @@ def bench_on_board(
             progress.stage(f"Preparing Python on {host}")
             site = _prepare(connection, plan, progress)
         progress.stage(f"Measuring on {host}")
-        limit_s = options.bench.longest_s + OVERHEAD_SECONDS
+        limit_s = options.bench.longest_s + OVERHEAD_SECONDS + BUILDING_SECONDS.get(runtime, 0.0)
         ended = run_agent(connection, files, site, options.bench.words(), limit_s, progress.update)
     document = believe(host, bundle, ended)
 

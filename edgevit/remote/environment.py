@@ -13,7 +13,7 @@ from edgevit.artifact import BundleFile
 from edgevit.board.linux import machine_arch
 from edgevit.bundle import REQUIREMENTS, Bundle
 from edgevit.errors import BadFileError, DeviceError
-from edgevit.machine.wheels import RUNTIME_PACKAGES, board_requirement, board_requirements
+from edgevit.machine.wheels import RUNTIME_PACKAGES, WITH_THE_SYSTEM, board_requirement, board_requirements
 from edgevit.remote.errands import BoardFacts, Content
 from edgevit.remote.wheelhouse import WheelTarget, find_wheels
 from edgevit.store import sha256_file
@@ -52,6 +52,10 @@ def plan_environment(
     Raises DeviceError when neither is there, with the wheels that exist; nothing was copied by then.
     """
     runtime = bundle.manifest.runtime.name
+    if runtime in WITH_THE_SYSTEM:  # whether it is there, the agent says
+        if NUMPY not in facts.packages:
+            raise DeviceError("Its Python has no numpy. Install it there: sudo apt install python3-numpy")
+        return Plan()
     package = RUNTIME_PACKAGES.get(runtime, runtime)
     python = ".".join(facts.python.split(".")[:2])
     arch = machine_arch(facts.machine)

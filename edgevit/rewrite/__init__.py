@@ -78,6 +78,7 @@ REWRITES = (
     Rewrite("instance-norm", "instance_norm.normalize_rows_as_instances", True, "layer norms as instance norms"),
     Rewrite("linear-conv", "linear_conv.convolve_rows", True, "linear layers as 1x1 convolutions of their rows"),
     Rewrite("wide-conv", "wide_conv.widen_convolutions", True, "neighbouring outputs of strided convolutions at once"),
+    Rewrite("norm-parts", "norm_parts.write_out_layer_norm", True, "layer norms written out, for TensorRT 8.5"),
 )
 EXACT = tuple(rewrite.name for rewrite in REWRITES if rewrite.is_exact)
 

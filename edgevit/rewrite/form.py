@@ -12,7 +12,7 @@ from edgevit.rewrite.prune_tokens import prune_tokens
 # They look at the last block's tokens and at the layout, so they come after tokens are dropped.
 AFTER_TOKENS = frozenset({
     "attention", "class-token", "pooling", "heads", "layout", "channels-last", "pixel-attention", "instance-norm",
-    "linear-conv", "wide-conv",
+    "linear-conv", "wide-conv", "norm-parts",
 })  # fmt: skip
 
 

@@ -53,14 +53,19 @@ class RuntimeEntry(NamedTuple):
 RUNTIMES = {
     "onnxruntime": RuntimeEntry("edgevit.runtimes.onnxruntime", "onnxruntime", ".onnx", ""),
     "openvino": RuntimeEntry("edgevit.runtimes.openvino", "openvino", ".onnx", "openvino"),
+    "tensorrt": RuntimeEntry("edgevit.runtimes.tensorrt", "tensorrt", ".onnx", ""),
     "torchscript": RuntimeEntry("edgevit.runtimes.torchscript", "torch", ".ts", "train"),
 }
 
+# Their artifacts become what they run on the board alone: elsewhere they are not timed.
+BUILT_ON_BOARD = frozenset({"tensorrt"})
 # Of ONNX Runtime's session entries. An x86 without VNNI saturates the sums of U8S8 products, an ARM does not: what is
 # meant for ARM is judged with exact sums here.
 EXACT_INTEGER_SUMS = {"session.x64quantprecision": "1"}
 # Where nothing is timed: beside other work, threads that spin while they wait take many times as long.
 YIELD_WHEN_IDLE = {"session.intra_op.allow_spinning": "0"}
+# Q and DQ as they are written, each by itself, as TensorRT defines them.
+QDQ_AS_WRITTEN = {"session.disable_quant_qdq": "1"}
 EVERY_CORE = 0
 
 

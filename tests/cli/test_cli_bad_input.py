@@ -58,6 +58,18 @@ CHECKPOINTS = [
     ("export checkpoint -o /proc/out", "/proc/out: cannot be written: No such file or directory."),
     ("export checkpoint -o out --device rpi6", "Unknown device 'rpi6'. Did you mean 'rpi5'? Run 'edgevit devices'"),
     (
+        "export checkpoint -o out --device jetson-orin-nano --runtime tensorrt --precision mixed",
+        "--runtime tensorrt runs fp32, fp16 and int8-static, not mixed. Leave --precision out.",
+    ),
+    (
+        "export checkpoint -o out --device jetson-orin-nano --runtime tensorrt --dynamic-batch",
+        "--dynamic-batch does not go with --runtime tensorrt: its engine is built for one size.",
+    ),
+    (
+        "export checkpoint -o out --precision fp16",
+        "--precision fp16 is for --runtime tensorrt, not onnxruntime. Leave --precision out.",
+    ),
+    (
         "export checkpoint -o out --runtime torchscript --precision int8-static",
         "--runtime torchscript runs fp32 only, not int8-static. Leave --precision out.",
     ),

@@ -65,6 +65,14 @@ def test_an_unknown_runtime_is_refused():
         board_requirement("tensorrt", "3.11")
 
 
+def test_tensorrt_comes_with_jetpack_and_only_the_agent_s_packages_are_pinned():
+    assert board_requirements("tensorrt", ("3.10",), "2.35") == (
+        "# TensorRT comes with JetPack: sudo apt install nvidia-jetpack python3-libnvinfer",
+        "numpy==2.2.6",
+        "pillow==12.3.0",
+    )
+
+
 def test_requirements_that_all_pythons_share_are_one_line_each():
     assert board_requirements("onnxruntime", ("3.11", "3.13"), "2.36") == (
         "onnxruntime==1.31.1",

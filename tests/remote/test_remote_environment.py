@@ -21,7 +21,7 @@ from edgevit.bundle import Bundle, load_bundle
 from edgevit.errors import DeviceError, InputError
 from edgevit.remote.bench import RemoteOptions, bench_on_board
 from edgevit.remote.connection import SshOptions, connect
-from edgevit.remote.environment import WheelSource, plan_environment, read_requirements
+from edgevit.remote.environment import Plan, WheelSource, plan_environment, read_requirements
 from edgevit.remote.errands import BoardFacts, Content, unpack, upload
 from edgevit.remote.host import parse_host
 from edgevit.remote.wheelhouse import WheelTarget, find_wheels, platform_tags
@@ -167,6 +167,17 @@ def test_where_no_wheel_exists_the_boards_own_runtime_serves_and_is_noted(
     own = facts(python="3.8.10", glibc="2.26", packages={"onnxruntime": "1.16.0", "numpy": "1.19.4"})
     (note,) = plan_environment(own, bundle, WheelSource()).notes
     assert note.startswith("The board's own onnxruntime 1.16.0 was used: onnxruntime has no wheel for Python 3.8")
+
+
+def test_tensorrt_is_the_boards_own_and_nothing_is_copied(
+    make_bundle: MakeBundle, sign_bundle: Callable[[Path], None]
+) -> None:
+    spec = {"name": "tensorrt", "version": "10.3", "entry": "model.onnx", "session": {}}
+    bundle = load_bundle(make_bundle("trt", agent=agent_source("tensorrt"), runtime=spec))
+    jetson = facts(python="3.10.12", glibc="2.35", packages={"tensorrt": "10.3.0", "numpy": "1.21.5"})
+    assert plan_environment(jetson, bundle, WheelSource()) == Plan()
+    with pytest.raises(DeviceError, match=r"has no numpy\. Install it there: sudo apt install python3-numpy"):
+        plan_environment(facts(packages={"tensorrt": "10.3.0"}), bundle, WheelSource())
 
 
 @pytest.mark.parametrize(
