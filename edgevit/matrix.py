@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
-
-from pydantic import PositiveInt
 
 from edgevit import __version__
 from edgevit.assemble import Evidence
@@ -21,24 +19,22 @@ from edgevit.errors import EdgevitError
 from edgevit.extras import installed_versions
 from edgevit.judge import judge
 from edgevit.makers import build_artifacts
-from edgevit.policies import FP32
+from edgevit.policies import DYNAMIC, FP16, FP32, MIXED, STATIC
 from edgevit.policy import Policy
 from edgevit.progress import Progress
 from edgevit.recipe import ExportSpec, ParityThresholds, RuntimeName
-from edgevit.results import Accuracy, AccuracyDrop, Candidate
-from edgevit.runtimes import RUNTIMES
-from edgevit.schema import SCHEMA_VERSION, Record, SchemaVersion
+from edgevit.report.matrix import render_matrix
+from edgevit.results import Candidate, Matrix, MatrixCell, ModelMatrix
+from edgevit.runtimes import BUILT_ON_BOARD, RUNTIMES
+from edgevit.schema import Record
+from edgevit.store import new_directory, write_json, write_text
 from edgevit.subject import Subject
 from edgevit.verify import describe_parity
 from edgevit.workshop import Artifact, Workshop
 from edgevit.yamlfile import read_yaml
 
-PRECISIONS = (FP32, "int8-dynamic", "int8-static", "mixed")
+RESULT, PAGE = "matrix.json", "report.html"
 LIMITS = Path(__file__).with_name("limits.yaml")
-
-# number: built, says the same, and measured or estimated. exported: the same without a figure of speed.
-# parity: built, and says something else. nothing: not built.
-Outcome = Literal["number", "exported", "parity", "nothing"]
 
 
 class Limit(Record):
@@ -62,55 +58,6 @@ class Limits(Record):
 
     limits: tuple[Limit, ...]
     failures: tuple[KnownFailure, ...]
-
-
-class MatrixCell(Record):
-    """One runtime in one precision, by the fastest sound candidate of those. `reason`: of everything but a number.
-
-    million_instructions: estimated, where the device is not here. cosine, top1_agreement: with the model's source, the
-    least of all hops.
-    """
-
-    runtime: str
-    precision: str
-    outcome: Outcome
-    candidate: str = ""
-    p50_ms: float | None = None
-    million_instructions: float | None = None
-    size_mib: float | None = None
-    accuracy: Accuracy | None = None
-    drop: AccuracyDrop | None = None
-    cosine: float | None = None
-    top1_agreement: float | None = None
-    reason: str = ""
-    link: str = ""
-
-
-class ModelMatrix(Record):
-    model: str
-    weights: str
-    cells: tuple[MatrixCell, ...]
-
-
-class Matrix(Record):
-    """matrix.json. measured_on: this machine's CPU; None where the device is not here."""
-
-    schema_version: SchemaVersion = SCHEMA_VERSION
-    kind: Literal["matrix"] = "matrix"
-    edgevit: str
-    device: str
-    machine: Machine
-    measured_on: str | None
-    threads: PositiveInt
-    written: str
-    versions: dict[str, str]
-    models: tuple[ModelMatrix, ...]
-
-    @property
-    def share_of_numbers(self) -> float:
-        """Of all cells, from 0 to 1."""
-        cells = [cell for row in self.models for cell in row.cells]
-        return sum(cell.outcome == "number" for cell in cells) / len(cells) if cells else 0.0
 
 
 def matrix_of(
@@ -148,7 +95,23 @@ def matrix_of(
 
 def cells_of(candidates: Sequence[Candidate], runtimes: Sequence[str]) -> tuple[MatrixCell, ...]:
     """A cell for each runtime and precision; those that no candidate was made for say why."""
-    return tuple(_cell(candidates, runtime, precision) for runtime in runtimes for precision in PRECISIONS)
+    return tuple(_cell(candidates, runtime, precision) for runtime in runtimes for precision in precisions_of(runtime))
+
+
+def precisions_of(runtime: str) -> tuple[str, ...]:
+    """What is asked of a runtime: fp16 of those alone whose engines have kernels for it, and mixtures of dynamic and
+    static INT8 of those that have both.
+    """
+    lacking = {precision for limit in _limits().limits if limit.runtime == runtime for precision in limit.precision}
+    mixed = () if lacking & {DYNAMIC, STATIC} else (MIXED,)
+    return (FP32, *((FP16,) if runtime in BUILT_ON_BOARD else ()), DYNAMIC, STATIC, *mixed)
+
+
+def write_matrix(matrix: Matrix, out: Path) -> None:
+    """matrix.json and report.html, in a new folder. Raises InputError when it exists."""
+    with new_directory(out) as folder:
+        write_json(folder / RESULT, matrix)
+        write_text(folder / PAGE, render_matrix(matrix))
 
 
 def _row(
@@ -228,9 +191,14 @@ def _cost(candidate: Candidate) -> tuple[float, float]:
 
 def _why_nothing(runtime: str, precision: str, failed: str | None) -> tuple[str, str]:
     """(reason, upstream link or '')."""
-    known = read_yaml(LIMITS, Limits)
+    known = _limits()
     if failed is not None:
         link = next((each.link for each in known.failures if re.search(each.pattern, failed)), "")
         return failed.rstrip("."), link
     limit = next((each for each in known.limits if each.runtime == runtime and precision in each.precision), None)
     return (limit.reason, limit.link) if limit else ("the model has no such operators", "")
+
+
+@functools.cache
+def _limits() -> Limits:
+    return read_yaml(LIMITS, Limits)

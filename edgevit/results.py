@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from edgevit.benchreport import BenchReport, Latency, Machine
 from edgevit.policy import Policy
@@ -187,3 +187,57 @@ class RunMetrics(Record):
     bench: BenchReport | None
     bundle: str
     provenance: Provenance
+
+
+# number: built, says the same, and measured or estimated. exported: the same without a figure of speed.
+# parity: built, and says something else. nothing: not built.
+MatrixOutcome = Literal["number", "exported", "parity", "nothing"]
+
+
+class MatrixCell(Record):
+    """One runtime in one precision, by the fastest sound candidate of those. `reason`: of everything but a number.
+
+    million_instructions: estimated, where the device is not here. cosine, top1_agreement: with the model's source, the
+    least of all hops.
+    """
+
+    runtime: str
+    precision: str
+    outcome: MatrixOutcome
+    candidate: str = ""
+    p50_ms: float | None = None
+    million_instructions: float | None = None
+    size_mib: float | None = None
+    accuracy: Accuracy | None = None
+    drop: AccuracyDrop | None = None
+    cosine: float | None = None
+    top1_agreement: float | None = None
+    reason: str = ""
+    link: str = ""
+
+
+class ModelMatrix(Record):
+    model: str
+    weights: str
+    cells: tuple[MatrixCell, ...]
+
+
+class Matrix(Record):
+    """matrix.json. measured_on: this machine's CPU; None where the device is not here."""
+
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    kind: Literal["matrix"] = "matrix"
+    edgevit: str
+    device: str
+    machine: Machine
+    measured_on: str | None
+    threads: PositiveInt
+    written: str
+    versions: dict[str, str]
+    models: tuple[ModelMatrix, ...]
+
+    @property
+    def share_of_numbers(self) -> float:
+        """Of all cells, from 0 to 1."""
+        cells = [cell for row in self.models for cell in row.cells]
+        return sum(cell.outcome == "number" for cell in cells) / len(cells) if cells else 0.0

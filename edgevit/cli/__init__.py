@@ -42,6 +42,7 @@ COMMANDS = {
     "evaluate": Entry("edgevit.cli.evaluate", "Accuracy of a checkpoint, an artifact or a bundle."),
     "export": Entry("edgevit.cli.export", "Export, quantize, verify and bundle a model for a device."),
     "tune": Entry("edgevit.cli.tune", "A measured search for the fastest form within an accuracy budget."),
+    "matrix": Entry("edgevit.cli.matrix", "What every runtime makes of every model, in each precision."),
     "bench": Entry("edgevit.cli.bench", "Latency of a bundle here or on boards over SSH; or a run on an emulated one."),
     "profile": Entry("edgevit.cli.profile", "Where a bundle's time goes: by operator and by layer."),
     "compare": Entry("edgevit.cli.bench", "Reports or bundles side by side, and which differences are real."),

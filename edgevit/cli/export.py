@@ -13,12 +13,8 @@ from edgevit.cli.output import Output, speaking
 from edgevit.cli.verdict import print_test, print_verdict, require_budget_met
 
 if TYPE_CHECKING:
-    from edgevit.assemble import Evidence
-    from edgevit.cli.progress import TerminalProgress
     from edgevit.device import Device
-    from edgevit.recipe import ExportSpec
     from edgevit.results import LatencyPrediction
-    from edgevit.subject import Subject
 
 
 @click.command("export")
@@ -52,13 +48,14 @@ def export_command(output: Output, target: str, device: str, bundle: Path, **cho
     require_creatable(bundle)
     require_extras("train", "export")
     from edgevit.assemble import assemble_bundle
+    from edgevit.cli.targets import opened_target
     from edgevit.latency.predict import prediction_or_reason
 
     budget = Budget(**{key: chosen[key] for key in ("max_drop", "max_latency_ms", "max_size_mib")})
     keys = ("precision", "runtime", "opset", "dynamic_batch", "calibrator", "calibration_images")
     spec = ExportSpec(**{key: chosen[key] for key in keys})
     with TerminalProgress() as progress:
-        subject, evidence = _opened(target, spec, chosen, progress)
+        subject, evidence = opened_target(target, spec, chosen, progress)
         threads = chosen["threads"] or profile.threads
         result = assemble_bundle(
             subject, profile, evidence, spec, budget, ParityThresholds(), bundle, threads, progress
@@ -92,33 +89,6 @@ def _sentence(prediction: LatencyPrediction) -> str:
 
     words = predicted(prediction)
     return f"{words[0].upper()}{words[1:]}."
-
-
-def _opened(
-    target: str, spec: ExportSpec, chosen: dict[str, Any], progress: TerminalProgress
-) -> tuple[Subject, Evidence]:
-    """TARGET, and the pictures to calibrate, judge and test with."""
-    from edgevit.assemble import gather_evidence
-    from edgevit.data.datasets import open_dataset, open_unlabelled
-    from edgevit.recipe import ModelSpec, split_as_trained
-    from edgevit.subject import open_subject
-
-    progress.stage("Loading the model")
-    shape = {key: chosen[key] for key in ("image_size", "channels", "weights")}
-    model = ModelSpec(name=target, **shape)
-    subject = open_subject(target, model, chosen["classes"], chosen["offline"], chosen["seed"])
-    dataset, calibration = None, None
-    if chosen["data"]:
-        progress.stage("Opening the data")
-        data = split_as_trained(chosen["data"], subject.trained_on)
-        data = data.model_copy(update={"eval_limit": chosen["eval_limit"]})
-        dataset = open_dataset(data, offline=chosen["offline"], notify=progress.note, progress=progress.update)
-    if chosen["calibration_data"]:
-        progress.stage("Opening the calibration pictures")
-        calibration, skipped = open_unlabelled(chosen["calibration_data"], progress.update)
-        for name, reason in skipped.items():
-            progress.note(f"skipped {name}: {reason}")
-    return subject, gather_evidence(subject, dataset, spec, calibration)
 
 
 def _on_the_board(bundle: Path, device: Device) -> str:

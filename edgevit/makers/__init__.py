@@ -61,8 +61,17 @@ def runtimes_to_try(device: Device, asked: RuntimeChoice, is_foreign: bool) -> t
     made = tuple(name for name in device.runtimes if name in MAKERS)
     if not made:
         raise DeviceError(f"edgevit makes no artifacts yet for what '{device.name}' has: {', '.join(device.runtimes)}.")
-    here = tuple(name for name in made if name not in BUILT_ON_BOARD and find_spec(RUNTIMES[name].package))
+    here = tuple(name for name in usable_runtimes(device) if name not in BUILT_ON_BOARD)
     return made[:1] if is_foreign or not here else here
+
+
+def usable_runtimes(device: Device) -> tuple[RuntimeName, ...]:
+    """All that the device has and that are installed here, in its order; engines of the board need nothing here."""
+    return tuple(
+        name
+        for name in device.runtimes
+        if name in MAKERS and (name in BUILT_ON_BOARD or find_spec(RUNTIMES[name].package))
+    )
 
 
 def require_runtime(device: Device, runtime: str) -> None:
