@@ -16,6 +16,7 @@ FP32, DYNAMIC, STATIC, MIXED = "fp32", "int8-dynamic", "int8-static", "mixed"
 POINTWISE: tuple[ConvKind, ...] = ("pointwise",)
 BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 NO_STEM: tuple[ConvKind, ...] = ("pointwise", "dense", "depthwise")
+UNSEPARATED: tuple[ConvKind, ...] = ("stem", "pointwise", "dense")
 
 
 # Exact rewrites that pay, by interleaved measurement (DeiT-Ti, MobileViT-S, EfficientViT-M0; one thread, AVX-512) and
@@ -36,6 +37,18 @@ PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
         "channels-last",
     ),
     "openvino": ("layer-norm", "batch-norm", "class-token", "pooling", "heads", "layout"),
+    "litert": (
+        "layer-norm",
+        "batch-norm",
+        "gelu",
+        "attention-split",
+        "attention-scale",
+        "positions",
+        "class-token",
+        "pooling",
+        "heads",
+        "layout",
+    ),
     "torchscript": (),
 }
 
@@ -46,6 +59,7 @@ PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
 INT8_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
     "onnxruntime": ("identity-conv", "norm-affine", "pixel-attention", "instance-norm", "linear-conv", "wide-conv"),
     "openvino": (),
+    "litert": (),
     "torchscript": (),
 }
 
@@ -108,6 +122,11 @@ def default_policies(
         found[f"{STATIC}-attention"] = _changed(
             found[STATIC], rewrites=(*common.rewrites, *INT8_REWRITES[spec.runtime]), **wide
         )
+    return _wanted(found, spec, model_name)
+
+
+def _wanted(found: dict[str, Policy], spec: ExportSpec, model_name: str) -> dict[str, Policy]:
+    """Those that `spec.precision` asks for. Raises InputError when there is none."""
     if spec.precision == "auto":
         return found
     wanted = {name: policy for name, policy in found.items() if policy.precision in (FP32, spec.precision)}
@@ -117,6 +136,21 @@ def default_policies(
         )
         raise InputError(f"'{model_name}' has no {kinds} for --precision {spec.precision}. Take another.")
     return wanted
+
+
+def litert_policies(nodes: QuantizableNodes, spec: ExportSpec, model_name: str) -> dict[str, Policy]:
+    """What default_policies gives, for LiteRT. nodes: of the .tflite file.
+
+    Sums between static convolutions are static as well: XNNPACK has no faster way over a float one.
+    """
+    common = _changed(exact_policy("litert"), calibrator="minmax" if spec.calibrator == "auto" else spec.calibrator)
+    found = {FP32: exact_policy("litert")}
+    if nodes.linear or nodes.conv:
+        found[DYNAMIC] = _changed(common, linear="int8-dynamic", conv="int8-dynamic", conv_kinds=UNSEPARATED)
+        found[STATIC] = _changed(common, linear="int8-static", conv="int8-static", residual="int8-static")
+    if nodes.linear and nodes.conv:
+        found[MIXED] = _changed(common, linear="int8-dynamic", conv="int8-static", residual="int8-static")
+    return _wanted(found, spec, model_name)
 
 
 def _changed(policy: Policy, **fields: object) -> Policy:

@@ -10,11 +10,12 @@ from edgevit.recipe import Calibrator, RuntimeName
 from edgevit.schema import Record
 
 LinearPrecision = Literal["fp32", "int8-dynamic", "int8-static"]
-ConvPrecision = Literal["fp32", "int8-weights", "int8-static"]
+ConvPrecision = Literal["fp32", "int8-weights", "int8-dynamic", "int8-static"]
 AttentionPrecision = Literal["fp32", "int8-static"]
 ResidualPrecision = Literal["fp32", "int8-static"]
 ConvKind = Literal["stem", "pointwise", "dense", "depthwise"]
 InputType = Literal["float32", "uint8"]
+Activations = Literal["int8", "int16"]
 TokenMethod = Literal["prune", "fuse", "merge"]
 Kind = Literal["transformer", "hybrid", "cnn"]
 
@@ -39,7 +40,8 @@ class Policy(Record):
     image_size None: the model's own. `rewrites`: names from edgevit.rewrite.REWRITES, in any order. linear, conv: of
     operators with constant weights; attention: of products of two activations; residual: of their sums, and of what
     hands activations on. conv_kinds: which convolutions `conv` is about, the others stay in float. `float_nodes`: names
-    of nodes that do whatever their kind. smooth_alpha None: without SmoothQuant. `session`: the runtime's own entries.
+    of nodes that do whatever their kind. activations: of static INT8; int16 and convolutions that are int8-dynamic are
+    for LiteRT. smooth_alpha None: without SmoothQuant. `session`: the runtime's own entries.
     threads None: the device's.
     """
 
@@ -54,6 +56,7 @@ class Policy(Record):
     residual: ResidualPrecision = "fp32"
     float_nodes: tuple[str, ...] = ()
     calibrator: Calibrator = "minmax"
+    activations: Activations = "int8"
     smooth_alpha: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     equalize: bool = False
     correct_bias: bool = False

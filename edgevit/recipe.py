@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from edgevit.schema import Record
 
 Precision = Literal["auto", "fp32", "int8-dynamic", "int8-static", "mixed"]
-RuntimeName = Literal["onnxruntime", "openvino", "torchscript"]
+RuntimeName = Literal["onnxruntime", "openvino", "litert", "torchscript"]
 SEARCHED_RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")  # those with more than fp32 to choose from
 Calibrator = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]

@@ -22,6 +22,7 @@ LIBRARIES = {
     "executorch": "XNNPACK",
     "xnnpack": "XNNPACK",
     "openvino": "oneDNN",
+    "litert": "XNNPACK",
     "torchscript": "ATen",
     "torch-compile": "Inductor",
     "ncnn": "ncnn",

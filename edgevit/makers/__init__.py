@@ -14,6 +14,7 @@ from edgevit.workshop import Artifact, Workshop
 MAKERS: dict[RuntimeName, str] = {
     "onnxruntime": "edgevit.makers.onnx",
     "openvino": "edgevit.makers.onnx",
+    "litert": "edgevit.makers.litert",
     "torchscript": "edgevit.makers.torchscript",
 }
 

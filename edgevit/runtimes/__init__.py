@@ -53,6 +53,7 @@ class RuntimeEntry(NamedTuple):
 RUNTIMES = {
     "onnxruntime": RuntimeEntry("edgevit.runtimes.onnxruntime", "onnxruntime", ".onnx", ""),
     "openvino": RuntimeEntry("edgevit.runtimes.openvino", "openvino", ".onnx", "openvino"),
+    "litert": RuntimeEntry("edgevit.runtimes.litert", "ai_edge_litert", ".tflite", "litert"),
     "torchscript": RuntimeEntry("edgevit.runtimes.torchscript", "torch", ".ts", "train"),
 }
 
