@@ -12,7 +12,7 @@ def module_names(graph: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """The nodes in their order, each by a name of its own that torch takes for a module's: letters, digits and '_'."""
     found: dict[str, onnx.NodeProto] = {}
     for index, node in enumerate(graph.graph.node):
-        name = "node_" + "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in node.name)
+        name = "n_" + "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in node.name)
         found[f"{name}_{index}" if name in found else name] = node
     return found
 

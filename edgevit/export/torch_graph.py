@@ -262,7 +262,7 @@ def _unsqueeze(operands: Operands, attributes: Attributes) -> torch.Tensor:
 
 
 def _expand(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    return torch.broadcast_to(operands[0], torch.broadcast_shapes(operands[0].shape, _whole(operands[1])))
+    return operands[0] * torch.ones(_whole(operands[1]), dtype=operands[0].dtype)
 
 
 def _depth_to_space(operands: Operands, attributes: Attributes) -> torch.Tensor:

@@ -22,7 +22,6 @@ LIBRARIES = {
     "executorch": "XNNPACK",
     "xnnpack": "XNNPACK",
     "openvino": "oneDNN",
-    "litert": "XNNPACK",
     "torchscript": "ATen",
     "torch-compile": "Inductor",
     "ncnn": "ncnn",

@@ -1,4 +1,4 @@
-"""The maker of .tflite files, for LiteRT: the ONNX graph by the exact rewrites that pay there, converted and quantized."""
+"""The maker of .tflite files, for LiteRT: the ONNX graph by exact rewrites, converted and quantized."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ class LiteRtMaker:
             batches = _with_channels_last(
                 input_batches(shop.calibration, form.artifact.preprocess, 1, policy.input_type)
             )
-            self._distributions[path] = observe_tensors(path, batches, lambda done: shop.progress.update(done, total))
+            self._distributions[path] = observe_tensors(
+                path, form.offered, batches, lambda done: shop.progress.update(done, total)
+            )
         return self._distributions[path]
 
 

@@ -23,7 +23,7 @@ from edgevit.policy import Policy
 from edgevit.quantize.apply import Assignment, assign, count_int8
 from edgevit.quantize.calibration import ranges_of
 from edgevit.quantize.calibrators import Distribution
-from edgevit.quantize.tflite import QuantizableOperators, read_operators
+from edgevit.quantize.tflite import QuantizableOperators, read_operators, tensor_ranks
 from edgevit.store import write_bytes
 
 Batches = Iterable[NDArray[Any]]
@@ -59,7 +59,9 @@ def quantize_litert(
     try:
         with _quiet():
             engine.load_quantization_recipe(_recipe(offered.kinds, assignment, policy))
-            result = {"calibration_result": _statistics(policy, distributions())} if static else {}
+            result = (
+                {"calibration_result": _statistics(policy, distributions(), tensor_ranks(source))} if static else {}
+            )
             content = engine.quantize(**result, enable_progress_bar=False, enable_progress_report=False)
     except EdgevitError:
         raise
@@ -71,27 +73,28 @@ def quantize_litert(
 
 
 def observe_tensors(
-    path: Path, batches: Batches, on_picture: Callable[[int], None] = lambda done: None
+    path: Path,
+    offered: QuantizableOperators,
+    batches: Batches,
+    on_picture: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Distribution]:
-    """By name, the values of every float tensor of an fp32 file on pictures as it takes them, (1, H, W, C) each.
+    """By name, the values of every tensor that the offered operators of an fp32 file read or make.
+
+    batches: pictures as the file takes them, (1, H, W, C) each, read one at a time.
 
     Memory does not grow with their number. Raises InputError when there is no picture, EdgevitError for NaN.
     """
     interpreter = _interpreter(path)
     source = interpreter.get_input_details()[0]["index"]
-    tensors = [d for d in interpreter.get_tensor_details() if d["dtype"] == np.float32 and d["name"]]
+    wanted = {index for indices in offered.tensors.values() for index in indices}
+    tensors = [tensor for tensor in interpreter.get_tensor_details() if tensor["index"] in wanted]
     found: dict[str, Distribution] = {}
     done = 0
     for done, pixels in enumerate(batches, start=1):
         interpreter.set_tensor(source, pixels)
         interpreter.invoke()
         for tensor in tensors:
-            try:
-                values = interpreter.get_tensor(tensor["index"])
-            except ValueError:  # a tensor that the interpreter computes nothing for
-                continue
-            if not values.size:
-                continue
+            values = interpreter.get_tensor(tensor["index"])
             if not np.isfinite(values).all():
                 raise EdgevitError(f"Tensor '{tensor['name']}' holds NaN or infinity on calibration picture {done}.")
             found.setdefault(tensor["name"], Distribution()).observe(values)
@@ -130,10 +133,12 @@ def _add_static(manager: Any, policy: Policy) -> Callable[[str, str], None]:
     return lambda regex, kind: manager.add_static_config(regex, kind, bits, 8)
 
 
-def _statistics(policy: Policy, distributions: Mapping[str, Distribution]) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """What the quantizer calls a calibration result: the range of each tensor."""
+def _statistics(
+    policy: Policy, distributions: Mapping[str, Distribution], ranks: Mapping[str, int]
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """What the quantizer calls a calibration result: the range of each tensor, in as many dimensions as it has."""
     return {
-        name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
+        name: {"min": np.full([1] * ranks[name], low, np.float32), "max": np.full([1] * ranks[name], high, np.float32)}
         for name, (low, high) in ranges_of(policy.calibrator, distributions).items()
     }
 

@@ -63,6 +63,14 @@ def read_operators(path: Path) -> tuple[Operator, ...]:
     )
 
 
+def tensor_ranks(path: Path) -> dict[str, int]:
+    """How many dimensions each tensor of the file's only graph has, by its name."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    (graph,) = flatbuffer_utils.read_model(str(path)).subgraphs
+    return {tensor.name.decode(): len(_shape(tensor)) for tensor in graph.tensors}
+
+
 def quantizable_operators(operators: Iterable[Operator], names: Mapping[str, str]) -> QuantizableOperators:
     """What INT8 can be done to. names: by what a node is called in the file, its name in the ONNX graph."""
     operators = tuple(operators)

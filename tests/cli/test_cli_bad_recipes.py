@@ -44,7 +44,10 @@ CONTENTS = [
     ("anchor", "line 2, column 7: anchors and aliases ('&name', '*name') are not allowed; write it out."),
     ("unknown-precision", "line 12, key 'export.precision': must be 'auto', 'fp32', 'int8-dynamic',"),
     ("unknown-precision", "not 'int8-statc'. Did you mean 'int8-static'?"),
-    ("tensorrt", "line 12, key 'export.runtime': must be 'onnxruntime', 'openvino' or 'torchscript', not 'tensorrt'."),
+    (
+        "tensorrt",
+        "line 12, key 'export.runtime': must be 'onnxruntime', 'openvino', 'litert' or 'torchscript', not 'tensorrt'.",
+    ),
     ("bad-name", "line 2, key 'name': must match ^[a-z0-9][a-z0-9._-]*$, not '../tiny'."),
     ("empty", "is empty."),
     ("list", "line 1, column 1: must be a mapping (key: value), not a list."),

@@ -64,7 +64,7 @@ NUMBERS = [
     (f"{EXPORT} --max-size-mib -5", "Invalid value for '--max-size-mib': -5.0 is not in the range x>0."),
     (f"{EXPORT} --opset 12", "Invalid value for '--opset': 12 is not in the range 17<=x<=23."),
     (f"{EXPORT} --precision int4", "'int4' is not one of 'auto', 'fp32', 'int8-dynamic', 'int8-static', 'mixed'."),
-    (f"{EXPORT} --runtime tensorrt", "'tensorrt' is not one of 'onnxruntime', 'openvino', 'torchscript'."),
+    (f"{EXPORT} --runtime tensorrt", "'tensorrt' is not one of 'onnxruntime', 'openvino', 'litert', 'torchscript'."),
     (f"{EXPORT} --calibration-images 0", "Invalid value for '--calibration-images': 0 is not in the range"),
     (f"{EXPORT} --threads 0", "Invalid value for '--threads': 0 is not in the range 1<=x<=1024."),
     (f"{EXPORT} --seed -1", "Invalid value for '--seed': -1 is not in the range x>=0."),
