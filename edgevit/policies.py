@@ -142,9 +142,11 @@ def _wanted(found: dict[str, Policy], spec: ExportSpec, model_name: str) -> dict
 def litert_policies(nodes: QuantizableNodes, spec: ExportSpec, model_name: str) -> dict[str, Policy]:
     """What default_policies gives, for LiteRT. nodes: of the .tflite file.
 
-    Attention's products stay in float: XNNPACK has no INT8 product of two activations (DeiT-Ti, one thread, AVX-512 VNNI,
-    LiteRT 2.3: 74 ms with them in INT8, 19 ms without). Convolutions hand INT8 on by way of their sums; a transformer's
-    sums lie between LayerNorms, and in INT8 they cost accuracy and gain nothing.
+    Attention's products stay in float: XNNPACK has no INT8 product of two activations (DeiT-Ti 74 ms with them in INT8,
+    19 ms without). Int16 activations are left to a policy of one's own: their kernels are not optimized (940 ms).
+    Convolutions hand INT8 on by way of their sums; a transformer's sums lie between LayerNorms, and in INT8 they cost
+    accuracy and gain nothing. (All on one thread of an AVX-512 VNNI, LiteRT 2.3.)
+    Source: 16x8 has no optimized kernels, https://github.com/tensorflow/tensorflow/pull/40282.
     """
     common = _changed(exact_policy("litert"), calibrator="minmax" if spec.calibrator == "auto" else spec.calibrator)
     found = {FP32: exact_policy("litert")}

@@ -262,19 +262,21 @@ def _unsqueeze(operands: Operands, attributes: Attributes) -> torch.Tensor:
 
 
 def _expand(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    return operands[0] * torch.ones(_whole(operands[1]), dtype=operands[0].dtype)
+    source: torch.Tensor = operands[0]
+    return source * torch.ones(_whole(operands[1]), dtype=source.dtype)
 
 
 def _depth_to_space(operands: Operands, attributes: Attributes) -> torch.Tensor:
+    """(N, C·b², H, W) to (N, C, H·b, W·b); DCR has the block's axes before the channels, CRD behind them."""
     source, block = operands[0], attributes["blocksize"]
     n, c, h, w = source.shape
+    c //= block**2
     if attributes.get("mode", b"DCR") == b"CRD":
-        return source.reshape(n, c // block**2, block, block, h, w).permute(0, 1, 4, 2, 5, 3).reshape(
-            n, c // block**2, h * block, w * block
-        )  # fmt: skip
-    return source.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2).reshape(
-        n, c // block**2, h * block, w * block
-    )  # fmt: skip
+        moved = source.reshape(n, c, block, block, h, w).permute(0, 1, 4, 2, 5, 3)
+    else:
+        moved = source.reshape(n, block, block, c, h, w).permute(0, 3, 4, 1, 5, 2)
+    pixels: torch.Tensor = moved.reshape(n, c, h * block, w * block)
+    return pixels
 
 
 def _hard_sigmoid(operands: Operands, attributes: Attributes) -> torch.Tensor:
