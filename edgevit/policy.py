@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from edgevit.recipe import Calibrator, RuntimeName
 from edgevit.schema import Record
@@ -63,6 +63,12 @@ class Policy(Record):
     runtime: RuntimeName = "onnxruntime"
     session: dict[str, str] = {}
     threads: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Policy:
+        if self.runtime != "litert" and (self.conv == "int8-dynamic" or self.activations == "int16"):
+            raise ValueError("dynamic INT8 convolutions and int16 activations are for the runtime litert")
+        return self
 
     @property
     def precision(self) -> str:

@@ -24,7 +24,7 @@ POLL_SECONDS = 0.5
 
 
 def export_litert(graph: Path, path: Path, on_second: Callable[[int], None] = lambda seconds: None) -> Path:
-    """Writes the graph of an .onnx file, whole or not at all. It takes (1, H, W, C), float32 or uint8 as the graph does.
+    """Writes the graph of an .onnx file, whole or not at all. It takes (1, H, W, C), of the graph's type.
 
     on_second is called with the seconds so far, about once each.
     Raises MissingExtraError without litert-torch, EdgevitError when the graph cannot be converted or when the child is

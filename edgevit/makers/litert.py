@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.build import Builder
+from edgevit.build import FORM, Builder
 from edgevit.data.batches import input_batches, predict_all
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.litert import export_litert
@@ -128,7 +128,7 @@ def make(shop: Workshop, runtime: RuntimeName) -> LiteRtMaker:
 
 def _of_onnx(policy: Policy) -> Policy:
     """The same form of the graph, for ONNX Runtime, which proves it before it is converted."""
-    return policy.model_copy(update={"runtime": "onnxruntime"})
+    return Policy.model_validate({**policy.model_dump(include=FORM), "runtime": "onnxruntime"})
 
 
 def _with_channels_last(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
