@@ -22,7 +22,8 @@ UNSEPARATED: tuple[ConvKind, ...] = ("stem", "pointwise", "dense")
 
 # Exact rewrites that pay, by interleaved measurement (DeiT-Ti, MobileViT-S, EfficientViT-M0; one thread, AVX-512) and
 # by instructions counted on a Cortex-A76. 'attention' (MultiHeadAttention) costs 11 % more there, 'norm-affine' gains
-# nothing, 'silu' hides what static INT8 quantizes. OpenVINO has its own forms of GELU and attention.
+# nothing, 'silu' hides what static INT8 quantizes. OpenVINO has its own forms of GELU and attention. LiteRT's tensors
+# have their channels last: the rewrites that move them there save transposes.
 PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
     "onnxruntime": (
         "layer-norm",
@@ -41,6 +42,7 @@ PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
     "litert": (
         "layer-norm",
         "batch-norm",
+        "identity-conv",
         "gelu",
         "attention-split",
         "attention-scale",
@@ -49,6 +51,8 @@ PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
         "pooling",
         "heads",
         "layout",
+        "channels-last",
+        "pixel-attention",
     ),
     "torchscript": (),
 }
