@@ -20,6 +20,7 @@ def write_tflite(
     input_type: str = "float32",
     scale: tuple[float, int] | None = None,
     takes_bytes: bool = False,
+    bias_shape: tuple[int, ...] = (CLASSES,),
 ) -> Path:
     """MEAN over the pixels, then FULLY_CONNECTED to the logits; batch None leaves it free.
 
@@ -44,7 +45,10 @@ def write_tflite(
     colors, logits = model.tensor((batch, 3), "float32"), model.tensor((batch, CLASSES), "float32")
     axes = model.constant(np.array([1, 2] if channels_last else [2, 3], np.int32))
     model.operator(schema.BuiltinOperator.MEAN, [pixels, axes], [colors], schema.BuiltinOptions.ReducerOptions)
-    weights, bias = model.constant(np.ascontiguousarray(WEIGHTS.T, np.float32)), model.constant(BIAS)
+    weights, bias = (
+        model.constant(np.ascontiguousarray(WEIGHTS.T, np.float32)),
+        model.constant(BIAS.reshape(bias_shape)),
+    )
     options = schema.BuiltinOptions.FullyConnectedOptions
     model.operator(schema.BuiltinOperator.FULLY_CONNECTED, [colors, weights, bias], [logits], options)
     path.write_bytes(model.packed([source], [logits]))

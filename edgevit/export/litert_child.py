@@ -49,6 +49,26 @@ def convert(graph: object, target: str) -> None:
         shape = (shape[0], *shape[2:], shape[1])
     example = torch.zeros(shape, dtype=torch.float32 if is_float else torch.uint8)
     litert_torch.convert(module.eval(), (example,)).export(target)
+    flatten_biases(target)
+
+
+def flatten_biases(path: str) -> None:
+    """Makes vectors of linear layers' biases of (1, 1, N), which the converter leaves where it folds a layer scale.
+
+    As they are, LiteRT cannot open the file once its biases have a scale for each channel.
+    Source: https://github.com/google-ai-edge/litert-torch/issues/336.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(path)
+    linear = flatbuffer_utils.BuiltinOperator.FULLY_CONNECTED
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            is_linear = model.operatorCodes[operator.opcodeIndex].builtinCode == linear
+            if is_linear and len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+                bias = graph.tensors[operator.inputs[2]]
+                bias.shape = [bias.shape[-1]]
+    flatbuffer_utils.write_model(model, path)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from edgevit.runtimes import open_session
 if find_spec("litert_torch") is None:
     pytest.skip("litert_torch is not installed", allow_module_level=True)
 from litert_files import converted
+from tiny_figures import BIAS, WEIGHTS
 
 
 def write_hardmax(folder: Path) -> Path:
@@ -109,6 +110,23 @@ def test_it_says_that_it_goes_on_and_its_child_does_not_outlive_an_interruption(
         export_litert(tmp_path / "m.onnx", tmp_path / "m.tflite", interrupt)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "m.onnx").read_text()), signal.SIGTERM)
+
+
+def test_biases_become_vectors(tmp_path: Path) -> None:
+    from ai_edge_litert.tools import flatbuffer_utils
+    from tiny_tflite import write_tflite
+
+    def bias_shape(path: Path) -> list[int]:
+        (graph,) = flatbuffer_utils.read_model(str(path)).subgraphs
+        return [int(size) for size in graph.tensors[graph.operators[-1].inputs[2]].shape]
+
+    path = write_tflite(tmp_path / "m.tflite", bias_shape=(1, 1, 4))
+    assert bias_shape(path) == [1, 1, 4]
+    litert_child.flatten_biases(str(path))
+    assert bias_shape(path) == [4]
+    session = open_session(path, "litert", 1)
+    gray = np.ones((1, 3, 8, 8), np.float32)
+    np.testing.assert_allclose(session.run(gray), [WEIGHTS.sum(axis=0) + BIAS], atol=1e-5)
 
 
 def test_without_litert_torch_its_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
