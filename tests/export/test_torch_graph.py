@@ -15,7 +15,8 @@ from tiny_models import vit_graph
 
 from edgevit.errors import EdgevitError
 from edgevit.export.names import fused_names, module_names
-from edgevit.export.torch_graph import OPERATORS, GraphModule
+from edgevit.export.torch_graph import GraphModule
+from edgevit.export.torch_operators import OPERATORS
 
 random = np.random.default_rng(0)
 PIXELS = random.standard_normal((1, 4, 6, 6)).astype(np.float32)
