@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgevit.device import QuantizationPreset
 from edgevit.errors import InputError
 from edgevit.policy import ConvKind, Policy
-from edgevit.quantize.nodes import QuantizableNodes
+from edgevit.quantize.nodes import PATCH_EMBEDDING_CONVS, QuantizableNodes
 from edgevit.recipe import ExportSpec, RuntimeName
 
 FP32, FP16, DYNAMIC, STATIC, MIXED = "fp32", "fp16", "int8-dynamic", "int8-static", "mixed"
@@ -17,11 +17,14 @@ POINTWISE: tuple[ConvKind, ...] = ("pointwise",)
 BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 # Sums between two convolutions in float cost what INT8 gains: MobileNetV4-conv-S 2.28 ms, with INT8 sums 1.67 ms.
 NO_STEM: tuple[ConvKind, ...] = ("pointwise", "dense", "depthwise")
+# LiteRT has no INT8 kernel for depthwise convolutions of float activations.
+UNSEPARATED: tuple[ConvKind, ...] = ("stem", "pointwise", "dense")
 
 
 # Exact rewrites that pay, by interleaved measurement (DeiT-Ti, MobileViT-S, EfficientViT-M0; one thread, AVX-512) and
 # by instructions counted on a Cortex-A76. 'attention' (MultiHeadAttention) costs 11 % more there, 'norm-affine' gains
-# nothing, 'silu' hides what static INT8 quantizes. OpenVINO has its own forms of GELU and attention.
+# nothing, 'silu' hides what static INT8 quantizes. OpenVINO has its own forms of GELU and attention. LiteRT's tensors
+# have their channels last: the rewrites that move them there save transposes.
 PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
     "onnxruntime": (
         "layer-norm",
@@ -37,6 +40,21 @@ PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
         "channels-last",
     ),
     "openvino": ("layer-norm", "batch-norm", "class-token", "pooling", "heads", "layout"),
+    "litert": (
+        "layer-norm",
+        "batch-norm",
+        "identity-conv",
+        "gelu",
+        "attention-split",
+        "attention-scale",
+        "positions",
+        "class-token",
+        "pooling",
+        "heads",
+        "layout",
+        "channels-last",
+        "pixel-attention",
+    ),
     # Fewer operators and nothing of ONNX Runtime's own; TensorRT fuses GELU and attention itself. Not measured.
     "tensorrt": ("layer-norm", "batch-norm", "class-token", "pooling", "heads", "layout"),
     "torchscript": (),
@@ -49,6 +67,7 @@ PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
 INT8_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
     "onnxruntime": ("identity-conv", "norm-affine", "pixel-attention", "instance-norm", "linear-conv", "wide-conv"),
     "openvino": (),
+    "litert": (),
     "tensorrt": (),
     "torchscript": (),
 }
@@ -114,6 +133,11 @@ def default_policies(
         )
     elif nodes.residual and has_kinds and runtime == "onnxruntime":
         found[f"{STATIC}-residual"] = _changed(found[STATIC], conv_kinds=NO_STEM, residual="int8-static")
+    return _wanted(found, spec, model_name)
+
+
+def _wanted(found: dict[str, Policy], spec: ExportSpec, model_name: str) -> dict[str, Policy]:
+    """Those that `spec.precision` asks for. Raises InputError when there is none."""
     if spec.precision == "auto":
         return found
     wanted = {name: policy for name, policy in found.items() if policy.precision in (FP32, spec.precision)}
@@ -123,6 +147,30 @@ def default_policies(
         )
         raise InputError(f"'{model_name}' has no {kinds} for --precision {spec.precision}. Take another.")
     return wanted
+
+
+def litert_policies(nodes: QuantizableNodes, spec: ExportSpec, model_name: str) -> dict[str, Policy]:
+    """What default_policies gives, for LiteRT. nodes: of the .tflite file.
+
+    Attention's products stay in float: XNNPACK has no INT8 product of two activations (DeiT-Ti 74 ms with them in INT8,
+    19 ms without). Int16 activations are left to a policy of one's own: their kernels are not optimized (940 ms).
+    Convolutions hand INT8 on by way of their sums; a transformer's sums lie between LayerNorms, and in INT8 they cost
+    accuracy and gain nothing. (All on one thread of an AVX-512 VNNI, LiteRT 2.3.)
+    Source: 16x8 has no optimized kernels, https://github.com/tensorflow/tensorflow/pull/40282.
+    """
+    common = _changed(exact_policy("litert"), calibrator="minmax" if spec.calibrator == "auto" else spec.calibrator)
+    found = {FP32: exact_policy("litert")}
+    if not nodes.linear and not nodes.conv:
+        return _wanted(found, spec, model_name)
+    has_stages = len(nodes.conv) > PATCH_EMBEDDING_CONVS
+    static: dict[str, object] = {"conv": "int8-static", "residual": "int8-static" if has_stages else "fp32"}
+    found[DYNAMIC] = _changed(common, linear="int8-dynamic", conv="int8-dynamic", conv_kinds=UNSEPARATED)
+    found[STATIC] = _changed(common, linear="int8-static", **static)
+    if has_stages:
+        found[f"{DYNAMIC}-pointwise"] = _changed(found[DYNAMIC], conv_kinds=POINTWISE)
+        found[MIXED] = _changed(common, linear="int8-dynamic", **static)
+        found[f"{MIXED}-pointwise"] = _changed(found[MIXED], conv_kinds=POINTWISE)
+    return _wanted(found, spec, model_name)
 
 
 def _changed(policy: Policy, **fields: object) -> Policy:

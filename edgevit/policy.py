@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from edgevit.recipe import Calibrator, RuntimeName
 from edgevit.schema import Record
 
 LinearPrecision = Literal["fp32", "int8-dynamic", "int8-static"]
-ConvPrecision = Literal["fp32", "int8-weights", "int8-static"]
+ConvPrecision = Literal["fp32", "int8-weights", "int8-dynamic", "int8-static"]
 AttentionPrecision = Literal["fp32", "int8-static"]
 ResidualPrecision = Literal["fp32", "int8-static"]
 ConvKind = Literal["stem", "pointwise", "dense", "depthwise"]
 InputType = Literal["float32", "uint8"]
 FloatType = Literal["fp32", "fp16"]
+Activations = Literal["int8", "int16"]
 TokenMethod = Literal["prune", "fuse", "merge"]
 Kind = Literal["transformer", "hybrid", "cnn"]
 
@@ -42,8 +43,9 @@ class Policy(Record):
     image_size None: the model's own. `rewrites`: names from edgevit.rewrite.REWRITES, in any order. linear, conv: of
     operators with constant weights; attention: of products of two activations; residual: of their sums, and of what
     hands activations on. conv_kinds: which convolutions `conv` is about, the others stay in float. `float_nodes`: names
-    of nodes that do whatever their kind. `float_type`: what the runtime may compute float operators in. smooth_alpha
-    None: without SmoothQuant. `session`: the runtime's own entries. threads None: the device's.
+    of nodes that do whatever their kind. `float_type`: what the runtime may compute float operators in. activations: of
+    static INT8; int16 and convolutions that are int8-dynamic are for LiteRT. smooth_alpha None: without SmoothQuant.
+    `session`: the runtime's own entries. threads None: the device's.
     """
 
     image_size: PositiveInt | None = None
@@ -58,12 +60,19 @@ class Policy(Record):
     float_nodes: tuple[str, ...] = ()
     float_type: FloatType = "fp32"
     calibrator: Calibrator = "minmax"
+    activations: Activations = "int8"
     smooth_alpha: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     equalize: bool = False
     correct_bias: bool = False
     runtime: RuntimeName = "onnxruntime"
     session: dict[str, str] = {}
     threads: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Policy:
+        if self.runtime != "litert" and (self.conv == "int8-dynamic" or self.activations == "int16"):
+            raise ValueError("dynamic INT8 convolutions and int16 activations are for the runtime litert")
+        return self
 
     @property
     def precision(self) -> str:

@@ -139,6 +139,8 @@ def caveats(winner: Candidate, budget: Budget, preset: QuantizationPreset, is_me
             )
     elif not is_measured:
         found.append(f"Not measured on the board: the device's preset chose. {preset.why}")
+        if winner.runtime == "litert":
+            found.append("Nothing was estimated either: it is not known what LiteRT's kernels cost on that core.")
     drop = winner.drop
     if drop and budget.max_drop is not None and drop.ci95[1] > budget.max_drop:
         found.append(

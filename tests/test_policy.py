@@ -57,6 +57,13 @@ def test_whatever_looks_at_activations_needs_calibration(fields: dict[str, Any],
     assert Policy(**fields).needs_calibration is needs
 
 
+def test_what_only_litert_has_is_a_policy_of_litert() -> None:
+    policy = Policy(runtime="litert", conv="int8-dynamic")
+    assert (policy.precision, policy.needs_calibration) == ("int8-dynamic", False)
+    with pytest.raises(ValidationError, match="are for the runtime litert"):
+        Policy(activations="int16")
+
+
 @pytest.mark.parametrize(
     "fields",
     [

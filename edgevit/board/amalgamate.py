@@ -14,7 +14,8 @@ from importlib.resources import files
 
 from edgevit.errors import UnknownNameError
 
-AGENT_RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "torchscript")  # the table of runtimes is in a higher layer
+# The table of runtimes is in a higher layer.
+AGENT_RUNTIMES = ("onnxruntime", "openvino", "litert", "tensorrt", "torchscript")
 SENSORS = ("board.files", "board.linux", "board.raspberrypi", "board.jetson", "board.tegrastats", "board.power",
            "board.sensors")  # fmt: skip
 MODULES_BEFORE_RUNTIME = (

@@ -56,10 +56,15 @@ WHEELS: dict[str, tuple[Wheel, ...]] = {
         Wheel("10.4.0", "3.8", "3.8", "2.17"),
     ),
 }
-RUNTIME_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}
+RUNTIME_PACKAGES = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "litert": "ai-edge-litert",
+    "torchscript": "torch",
+}
 # Runtimes that a board may have, though edgevit makes no artifact for them yet: doctor says whether they would install.
 # TensorRT comes with JetPack, not as a wheel.
-KNOWN_PACKAGES = {**RUNTIME_PACKAGES, "litert": "ai-edge-litert", "executorch": "executorch"}
+KNOWN_PACKAGES = {**RUNTIME_PACKAGES, "executorch": "executorch"}
 # What agent.py needs beside the runtime.
 AGENT_PACKAGES = ("numpy", "pillow")
 # Runtimes that come with the board's system, not as a wheel, and what a bundle's requirements.txt says of them.

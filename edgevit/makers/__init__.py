@@ -20,6 +20,7 @@ from edgevit.workshop import Artifact, Workshop
 MAKERS: dict[RuntimeName, str] = {
     "onnxruntime": "edgevit.makers.onnx",
     "openvino": "edgevit.makers.onnx",
+    "litert": "edgevit.makers.litert",
     "tensorrt": "edgevit.makers.tensorrt",
     "torchscript": "edgevit.makers.torchscript",
 }

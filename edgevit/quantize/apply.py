@@ -84,7 +84,10 @@ def assign(nodes: QuantizableNodes, policy: Policy) -> Assignment:
     return Assignment(
         static=static,
         attention=of(nodes.attention) if policy.attention == "int8-static" else (),
-        dynamic=of(nodes.linear) if policy.linear == "int8-dynamic" else (),
+        dynamic=(
+            *(of(nodes.linear) if policy.linear == "int8-dynamic" else ()),
+            *(convs if policy.conv == "int8-dynamic" else ()),
+        ),
         stored=convs if policy.conv == "int8-weights" else (),
     )
 

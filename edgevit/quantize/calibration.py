@@ -43,9 +43,14 @@ def observe_activations(
 
 def ranges_by(calibrator: Calibrator, distributions: Mapping[str, Distribution]) -> TensorsData:
     """What the 8 bits of each tensor are to cover; zero is always within."""
-    to_range = RANGES[calibrator]
-    data = {name: _tensor_data(*representable(to_range(values))) for name, values in distributions.items()}
+    data = {name: _tensor_data(*found) for name, found in ranges_of(calibrator, distributions).items()}
     return TensorsData(CalibrationMethod.MinMax, data)
+
+
+def ranges_of(calibrator: Calibrator, distributions: Mapping[str, Distribution]) -> dict[str, Range]:
+    """The same as plain numbers."""
+    to_range = RANGES[calibrator]
+    return {name: representable(to_range(values)) for name, values in distributions.items()}
 
 
 def representable(found: Range) -> Range:

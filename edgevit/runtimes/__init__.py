@@ -53,6 +53,7 @@ class RuntimeEntry(NamedTuple):
 RUNTIMES = {
     "onnxruntime": RuntimeEntry("edgevit.runtimes.onnxruntime", "onnxruntime", ".onnx", ""),
     "openvino": RuntimeEntry("edgevit.runtimes.openvino", "openvino", ".onnx", "openvino"),
+    "litert": RuntimeEntry("edgevit.runtimes.litert", "ai_edge_litert", ".tflite", "litert"),
     "tensorrt": RuntimeEntry("edgevit.runtimes.tensorrt", "tensorrt", ".onnx", ""),
     "torchscript": RuntimeEntry("edgevit.runtimes.torchscript", "torch", ".ts", "train"),
 }

@@ -141,7 +141,7 @@ def bench_model(contest: Contest, trials: int) -> dict[str, object]:
 def exact_bundle(contest: Contest) -> Bundle:
     """Quantized where it pays, exact rewrites only: what `edgevit export` makes."""
     with TerminalProgress() as progress:
-        export = ExportSpec()
+        export = ExportSpec(runtime="onnxruntime")
         evidence = gather_evidence(contest.subject, contest.dataset, export)
         return assemble_bundle(
             contest.subject, load_device("local"), evidence, export, Budget(), ParityThresholds(),

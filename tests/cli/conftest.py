@@ -24,7 +24,7 @@ model:
 data: {source: digits, val_fraction: 0.2, train_limit: 200, eval_limit: 50}
 device: rpi5
 train: {epochs: 1}
-export: {precision: fp32}
+export: {precision: fp32, runtime: onnxruntime}
 budget: {max_drop: null}
 """
 

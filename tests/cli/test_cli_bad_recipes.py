@@ -46,8 +46,8 @@ CONTENTS = [
     ("unknown-precision", "not 'int8-statc'. Did you mean 'int8-static'?"),
     (
         "executorch",
-        "line 12, key 'export.runtime': must be 'onnxruntime', 'openvino', 'tensorrt' or 'torchscript', "
-        "not 'executorch'.",
+        "line 12, key 'export.runtime': must be 'auto', 'onnxruntime', 'openvino', 'litert', 'tensorrt' or "
+        "'torchscript', not 'executorch'.",
     ),
     ("bad-name", "line 2, key 'name': must match ^[a-z0-9][a-z0-9._-]*$, not '../tiny'."),
     ("empty", "is empty."),

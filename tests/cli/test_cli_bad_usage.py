@@ -69,7 +69,7 @@ NUMBERS = [
     ),
     (
         f"{EXPORT} --runtime executorch",
-        "'executorch' is not one of 'onnxruntime', 'openvino', 'tensorrt', 'torchscript'.",
+        "'executorch' is not one of 'auto', 'onnxruntime', 'openvino', 'litert', 'tensorrt', 'torchscript'.",
     ),
     (f"{EXPORT} --calibration-images 0", "Invalid value for '--calibration-images': 0 is not in the range"),
     (f"{EXPORT} --threads 0", "Invalid value for '--threads': 0 is not in the range 1<=x<=1024."),

@@ -60,7 +60,7 @@ def test_a_board_without_wheels_is_told_what_would_have_them(python, glibc, arch
 
 def test_an_unknown_runtime_is_refused():
     with pytest.raises(
-        InputError, match=r"wheels of the runtime 'tensorrt'\. Take one of: onnxruntime, openvino, torchscript"
+        InputError, match=r"wheels of the runtime 'tensorrt'\. Take one of: litert, onnxruntime, openvino, torchscript"
     ):
         board_requirement("tensorrt", "3.11")
 

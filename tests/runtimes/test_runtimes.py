@@ -50,6 +50,10 @@ def make_artifact(tmp_path: Path, make_onnx: Callable[..., Path]) -> Make:
     def make(runtime: str, batch: int | None = 1) -> Path:
         if RUNTIMES[runtime].suffix == ".onnx":
             return make_onnx("artifact.onnx", "N" if batch is None else batch)
+        if runtime == "litert":
+            from tiny_tflite import write_tflite
+
+            return write_tflite(tmp_path / "artifact.tflite", batch=batch)
         assert runtime == "torchscript", f"this test knows no artifact for {runtime} yet"
         return write_torchscript(tmp_path / "artifact.ts", batch)
 
@@ -155,20 +159,23 @@ def test_a_closed_session_does_not_run_and_closes_twice(runtime: str, make_artif
 @every_runtime
 def test_a_missing_package_is_named_with_its_installation(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
     package = RUNTIMES[runtime].package
-    monkeypatch.setitem(sys.modules, package, None)
+    for name in (package, "tflite_runtime"):  # LiteRT takes either
+        monkeypatch.setitem(sys.modules, name, None)
     words = f"This needs the package '{package}'. Install it with: pip install {package}, or in a bundle's directory"
     with pytest.raises(MissingExtraError, match=words):
         open_session("model", runtime, 1)
 
 
 def test_a_runtime_is_known_by_its_files_suffix_and_onnx_files_are_usually_for_onnxruntime() -> None:
-    assert [runtime_for(name) for name in ("x/model.onnx", "m.ts")] == ["onnxruntime", "torchscript"]
+    found = [runtime_for(name) for name in ("x/model.onnx", "m.ts", "m.tflite")]
+    assert found == ["onnxruntime", "torchscript", "litert"]
     assert runtime_for(Path("MODEL.ONNX")) == "onnxruntime"
 
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        BadFileError, match=r"model.bin: has the suffix '.bin', and no runtime opens that. Known are: .onnx, .ts\."
+        BadFileError,
+        match=r"model.bin: has the suffix '.bin', and no runtime opens that. Known are: .onnx, .tflite, .ts\.",
     ):
         runtime_for("model.bin")
 

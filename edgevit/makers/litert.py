@@ -1,0 +1,142 @@
+"""The maker of .tflite files, for LiteRT: the ONNX graph by exact rewrites, converted and quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.build import FORM, Builder
+from edgevit.data.batches import input_batches, predict_all
+from edgevit.errors import EdgevitError, InputError
+from edgevit.export.litert import export_litert
+from edgevit.export.names import fused_names
+from edgevit.hops import approximate_parity, exact_parity
+from edgevit.policies import FP32, exact_policy, litert_policies
+from edgevit.policy import Kind, Policy
+from edgevit.quantize.calibrators import Distribution
+from edgevit.quantize.litert import observe_tensors, quantize_litert
+from edgevit.quantize.tflite import QuantizableOperators, quantizable_operators, read_operators
+from edgevit.recipe import RuntimeName
+from edgevit.workshop import Artifact, Logits, Workshop
+
+NAMED_IN_NOTES = 5
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One form of the graph as an fp32 .tflite file. `logits`: its own, on the probes."""
+
+    artifact: Artifact
+    logits: Logits
+    offered: QuantizableOperators
+
+
+class LiteRtMaker:
+    """Converts each form of the graph once; keeps what its tensors hold on the calibration pictures."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._exact = exact_policy("litert")
+        self._builder = Builder(shop)
+        self._converted: dict[Path, Converted] = {}
+        self._distributions: dict[Path, dict[str, Distribution]] = {}
+
+    @property
+    def kind(self) -> Kind:
+        return self._builder.kind(_of_onnx(self._exact))
+
+    def build(self, name: str, policy: Policy) -> Artifact:
+        """See Maker."""
+        shop = self._shop
+        policy = self._exact if name == FP32 else policy
+        form = self._convert(policy)
+        artifact = replace(form.artifact, name=name, policy=policy, session=dict(policy.session))
+        if policy.precision == FP32 or not artifact.is_sound:
+            return artifact
+        shop.progress.stage(f"Quantizing: {name}")
+        artifact = replace(artifact, path=shop.folder / f"{name}.tflite")
+        try:
+            done = quantize_litert(
+                form.artifact.path, artifact.path, form.offered, policy, lambda: self._observed(form, policy)
+            )
+            artifact = replace(artifact, int8=done.int8)
+            logits = shop.logits(artifact, shop.probes)
+        except InputError as error:
+            if not artifact.path.exists():  # no picture to calibrate on: it is not this artifact's fault
+                raise
+            return replace(artifact, failed=str(error), parity=())
+        except EdgevitError as error:
+            return replace(artifact, failed=str(error), parity=())
+        if done.left_in_float:
+            shop.progress.note(_left_in_float(name, done.left_in_float))
+        hop = approximate_parity(f"fp32 -> {name}", form.logits, logits, shop)
+        return replace(artifact, parity=(*artifact.parity, hop))
+
+    def usual(self) -> dict[str, Policy]:
+        """See Maker."""
+        nodes = self._convert(self._exact).offered.nodes
+        return litert_policies(nodes, self._shop.spec, self._shop.subject.name)
+
+    def _convert(self, policy: Policy) -> Converted:
+        """The policy's form in fp32, compared with the torch model, or with the .onnx file that was given."""
+        shop, form = self._shop, self._builder.form(_of_onnx(policy))
+        source = form.artifact.path
+        if source not in self._converted:
+            shop.progress.stage("Converting to LiteRT")
+            path = export_litert(source, source.with_suffix(".tflite"), lambda done: shop.progress.update(done, 0))
+            artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
+            logits = shop.logits(artifact, shop.probes)
+            origin, reference = self._reference(form.logits)
+            hop = exact_parity(f"{origin} -> litert", reference, logits, shop)
+            artifact = replace(artifact, parity=(*form.artifact.parity, hop))
+            offered = quantizable_operators(read_operators(path), fused_names(form.graph))
+            self._converted[source] = Converted(artifact, logits, offered)
+        return self._converted[source]
+
+    def _reference(self, rewritten: Logits) -> tuple[str, Logits]:
+        subject = self._shop.subject
+        if subject.model is None:
+            return "rewritten", rewritten
+        from edgevit.train.evaluate import torch_run
+
+        return "torch", predict_all(torch_run(subject.model), self._shop.probes, subject.preprocess)
+
+    def _observed(self, form: Converted, policy: Policy) -> Mapping[str, Distribution]:
+        shop, path = self._shop, form.artifact.path
+        if path not in self._distributions:
+            shop.progress.stage("Calibrating")
+            total = len(shop.calibration)
+            batches = _with_channels_last(
+                input_batches(shop.calibration, form.artifact.preprocess, 1, policy.input_type)
+            )
+            self._distributions[path] = observe_tensors(
+                path, form.offered, batches, lambda done: shop.progress.update(done, total)
+            )
+        return self._distributions[path]
+
+
+def make(shop: Workshop, runtime: RuntimeName) -> LiteRtMaker:
+    if shop.spec.dynamic_batch:
+        raise InputError("--runtime litert takes one picture at a time. Leave --dynamic-batch out.")
+    return LiteRtMaker(shop)
+
+
+def _of_onnx(policy: Policy) -> Policy:
+    """The same form of the graph, for ONNX Runtime, which proves it before it is converted."""
+    return Policy.model_validate({**policy.model_dump(include=FORM), "runtime": "onnxruntime"})
+
+
+def _with_channels_last(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    for pixels in batches:
+        is_float = pixels.dtype == np.float32
+        yield np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)) if is_float else pixels  # (1, H, W, C)
+
+
+def _left_in_float(name: str, nodes: tuple[str, ...]) -> str:
+    more = f" and {len(nodes) - NAMED_IN_NOTES} more" if len(nodes) > NAMED_IN_NOTES else ""
+    return f"{name}: LiteRT's quantizer left {', '.join(nodes[:NAMED_IN_NOTES])}{more} in float."

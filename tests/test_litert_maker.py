@@ -1,0 +1,172 @@
+"""The maker of .tflite files: its artifacts, the parity of every hop that led to them, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from digits_shop import Told, device_here, digits, digits_evidence, vit_subject
+from tiny_models import vit_graph
+
+from edgevit import build
+from edgevit.errors import EdgevitError, InputError
+from edgevit.export.onnx import read_onnx
+from edgevit.makers import build_artifacts, litert
+from edgevit.makers.litert import LiteRtMaker
+from edgevit.policy import Policy
+from edgevit.quantize.litert import QuantizedFile
+from edgevit.recipe import ExportSpec, ParityThresholds
+from edgevit.runtimes import open_session
+from edgevit.workshop import Artifact, Workshop
+
+if find_spec("litert_torch") is None:
+    pytest.skip("litert_torch is not installed", allow_module_level=True)
+from litert_files import converted
+
+HOPS = ["torch -> onnx", "onnx -> rewritten", "torch -> litert"]
+
+
+@pytest.fixture
+def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Workshop]:
+    """make_shop(precision='auto', …): a workshop of the tiny ViT, exported and converted once for all tests."""
+
+    def copy(graph: Path, path: Path, on_second: object) -> Path:
+        ours = onnx.load(converted("vit").with_suffix(".onnx"))
+        assert [node.name for node in onnx.load(graph).graph.node] == [node.name for node in ours.graph.node]
+        return Path(shutil.copy(converted("vit"), path))
+
+    monkeypatch.setattr(build, "export_onnx", lambda model, shape, opset, dynamic_batch: vit_graph(dynamic_batch))
+    monkeypatch.setattr(litert, "export_litert", copy)
+
+    def make(precision: str = "auto", dynamic_batch: bool = False, **changes: Any) -> Workshop:
+        evidence = digits_evidence()
+        spec = ExportSpec.model_validate({"precision": precision, "runtime": "litert", "dynamic_batch": dynamic_batch})
+        shop = Workshop(
+            subject=vit_subject(), device=device_here(), spec=spec, thresholds=ParityThresholds(),
+            calibration=evidence.calibration, probes=evidence.probes, folder=tmp_path, is_foreign=False,
+            progress=Told(),
+        )  # fmt: skip
+        return replace(shop, **changes)
+
+    return make
+
+
+def build_all(shop: Workshop) -> dict[str, Artifact]:
+    return {artifact.name: artifact for artifact in build_artifacts(shop)[0]}
+
+
+def hop_names(artifact: Artifact) -> list[str]:
+    return [hop.hop for hop in artifact.parity]
+
+
+def test_auto_tries_fp32_first_and_every_int8_that_the_model_has(make_shop: Callable[..., Workshop]) -> None:
+    artifacts, kind = build_artifacts(make_shop())
+    assert (kind, [artifact.name for artifact in artifacts]) == ("transformer", ["fp32", "int8-dynamic", "int8-static"])
+    for artifact in artifacts:
+        own = [] if artifact.precision == "fp32" else [f"fp32 -> {artifact.name}"]
+        assert hop_names(artifact) == [*HOPS, *own]
+        assert all(hop.passed and hop.n == 16 for hop in artifact.parity)
+        assert (artifact.failed, artifact.runtime, artifact.path.suffix) == (None, "litert", ".tflite")
+        assert open_session(artifact.path, "litert", 1).input_shape == artifact.input_shape
+    assert {artifact.name: artifact.int8.get("linear layers") for artifact in artifacts} == {
+        "fp32": None, "int8-dynamic": (13, 13), "int8-static": (13, 13),
+    }  # fmt: skip
+
+
+def test_it_says_where_it_is_and_calibrates_once(make_shop: Callable[..., Workshop]) -> None:
+    shop = make_shop()
+    build_artifacts(shop)
+    assert isinstance(shop.progress, Told)
+    assert shop.progress.stages == [
+        "Exporting to ONNX", "Rewriting", "Converting to LiteRT", "Quantizing: int8-dynamic",
+        "Quantizing: int8-static", "Calibrating",
+    ]  # fmt: skip
+    assert (8, 8, "") in shop.progress.updates
+
+
+def test_one_precision_is_built_beside_fp32(make_shop: Callable[..., Workshop]) -> None:
+    assert list(build_all(make_shop("int8-static"))) == ["fp32", "int8-static"]
+    assert list(build_all(make_shop("fp32"))) == ["fp32"]
+
+
+def test_an_onnx_file_is_converted_too(make_shop: Callable[..., Workshop]) -> None:
+    subject = vit_subject(model=None, graph=vit_graph(), weights="unknown")  # type: ignore[arg-type]
+    found = build_all(make_shop("fp32", subject=subject))
+    assert hop_names(found["fp32"]) == ["onnx -> rewritten", "rewritten -> litert"]
+
+
+def test_a_free_batch_is_refused(make_shop: Callable[..., Workshop]) -> None:
+    with pytest.raises(
+        InputError, match=r"^--runtime litert takes one picture at a time\. Leave --dynamic-batch out\.$"
+    ):
+        build_artifacts(make_shop(dynamic_batch=True))
+
+
+def test_no_calibration_picture_ends_the_work(make_shop: Callable[..., Workshop]) -> None:
+    with pytest.raises(InputError, match="Static INT8 needs pictures to calibrate on, and there is none"):
+        build_artifacts(make_shop("int8-static", calibration=digits().train.subset([])))
+
+
+def test_an_int8_that_cannot_be_built_is_there_with_its_reason_and_others_go_on(
+    make_shop: Callable[..., Workshop],
+) -> None:
+    maker = LiteRtMaker(make_shop())
+    odd = maker.build(
+        "odd", Policy(runtime="litert", linear="int8-dynamic", equalize=True, rewrites=maker._exact.rewrites)
+    )
+    assert (odd.failed, odd.parity) == (
+        "LiteRT's INT8 has no equalize: it is made from a file, not from the ONNX graph.", (),
+    )  # fmt: skip
+    assert not odd.path.exists()
+
+
+def test_an_int8_that_litert_cannot_open_is_there_with_its_reason(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ruin(source: Path, target: Path, *rest: Any) -> QuantizedFile:
+        target.write_bytes(b"odd")
+        return QuantizedFile({}, ())
+
+    monkeypatch.setattr(litert, "quantize_litert", ruin)
+    found = build_all(make_shop("int8-dynamic"))["int8-dynamic"]
+    assert found.failed is not None
+    assert "is not a model that LiteRT" in found.failed
+
+
+def test_what_stayed_in_float_is_told(make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(source: Path, target: Path, *rest: Any) -> QuantizedFile:
+        shutil.copy(source, target)
+        return QuantizedFile({"linear layers": (6, 13)}, tuple("abcdefg"))
+
+    monkeypatch.setattr(litert, "quantize_litert", leave)
+    shop = make_shop("int8-dynamic")
+    assert build_all(shop)["int8-dynamic"].int8 == {"linear layers": (6, 13)}
+    assert isinstance(shop.progress, Told)
+    assert shop.progress.notes == ["int8-dynamic: LiteRT's quantizer left a, b, c, d, e and 2 more in float."]
+
+
+def test_a_model_that_cannot_be_converted_ends_the_work(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> Path:
+        raise EdgevitError("This model cannot be converted to LiteRT: its process ended by SIGSEGV.")
+
+    shop = make_shop()
+    monkeypatch.setattr(litert, "export_litert", fail)
+    with pytest.raises(EdgevitError, match="its process ended by SIGSEGV"):
+        build_artifacts(shop)
+
+
+def test_the_fp32_logits_are_the_graphs(make_shop: Callable[..., Workshop], tmp_path: Path) -> None:
+    shop = make_shop("fp32")
+    fp32 = build_all(shop)["fp32"]
+    assert read_onnx(next(tmp_path.glob("form-*.onnx"))).graph.output[0].name == "logits"
+    exported = replace(fp32, path=tmp_path / "exported-32.onnx", policy=Policy())
+    np.testing.assert_allclose(shop.logits(fp32, shop.probes), shop.logits(exported, shop.probes), atol=1e-4)
