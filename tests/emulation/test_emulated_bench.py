@@ -53,7 +53,8 @@ def tools() -> Tools:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     target = tmp_path_factory.mktemp("emulated") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
-        assemble_as_if(target, patch, {}, device=load_device("rpi5"), spec=ExportSpec(runtime="onnxruntime", precision="int8-dynamic"))
+        spec = ExportSpec(runtime="onnxruntime", precision="int8-dynamic")
+        assemble_as_if(target, patch, {}, device=load_device("rpi5"), spec=spec)
     return load_bundle(target)
 
 
