@@ -358,17 +358,17 @@ def test_when_the_first_runtimes_fp32_is_not_exact_no_other_is_tried(make_shop: 
 @pytest.mark.parametrize(
     ("asked", "is_foreign", "missing", "tried"),
     [
-        ("auto", False, "", ("onnxruntime", "openvino", "torchscript")),
-        ("auto", False, "openvino", ("onnxruntime", "torchscript")),
-        ("auto", True, "", ("onnxruntime",)),
+        ("auto", False, "", ("openvino", "torchscript", "onnxruntime")),
+        ("auto", False, "openvino", ("torchscript", "onnxruntime")),
+        ("auto", True, "", ("tensorrt",)),
         ("openvino", True, "", ("openvino",)),
     ],
 )
-def test_auto_is_every_runtime_that_can_be_timed_here(
+def test_auto_is_every_runtime_that_can_be_timed_here_in_the_devices_order(
     monkeypatch: pytest.MonkeyPatch, asked: Any, is_foreign: bool, missing: str, tried: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(makers, "find_spec", lambda package: None if package == missing else package)
-    device = device_here().model_copy(update={"runtimes": ("torchscript", "tensorrt", "openvino", "onnxruntime")})
+    device = device_here().model_copy(update={"runtimes": ("tensorrt", "openvino", "torchscript", "onnxruntime")})
     assert runtimes_to_try(device, asked, is_foreign) == tried
 
 

@@ -74,7 +74,7 @@ def _recipes(root: Path, good: str) -> None:
         "anchor": ("name: tiny\n", "name: &name tiny\n"),
         "no-model": ("model:", "modle:"),
         "unknown-precision": ("precision: fp32", "precision: int8-statc"),
-        "executorch": ("precision: fp32", "runtime: executorch"),
+        "executorch": ("runtime: onnxruntime", "runtime: executorch"),
         "unknown-device": ("device: rpi5", "device: rpi-5"),
         "unknown-dataset": ("source: digits", "source: digitz"),
         "unknown-model": ("name: vit_tiny_patch16_224", "name: vit_tiny_patch16_225"),
@@ -85,7 +85,10 @@ def _recipes(root: Path, good: str) -> None:
         "bad-name": ("name: tiny\n", "name: ../tiny\n"),
         "huge-split": ("val_fraction: 0.2", "val_fraction: 0.85"),
         "few-pictures": ("train_limit: 200", "train_limit: 5"),
-        "impossible-parity": ("{precision: fp32}", "{precision: int8-static}\nparity: {int8_cosine: 1.0}"),
+        "impossible-parity": (
+            "precision: fp32, runtime: onnxruntime}",
+            "precision: int8-static, runtime: onnxruntime}\nparity: {int8_cosine: 1.0}",
+        ),
     }
     for name, (old, new) in changes.items():
         assert good.count(old) == 1, old
