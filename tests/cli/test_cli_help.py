@@ -25,6 +25,7 @@ NAMES = [
         "evaluate",
         "export",
         "tune",
+        "matrix",
         "bench",
         "profile",
         "compare",
