@@ -115,7 +115,10 @@ PICTURES = [
     ("evaluate bundle --data pictures", f"bundle: {OTHER_CLASSES}"),
     ("evaluate checkpoint --data pictures", f"checkpoint: {OTHER_CLASSES}"),
     ("evaluate nowhere --data digits", "nowhere: does not exist. Give a checkpoint, an .onnx file or a bundle."),
-    ("evaluate tiny.yaml --data digits", "has the suffix '.yaml', and no runtime opens that. Known are: .onnx, .tflite, .ts."),
+    (
+        "evaluate tiny.yaml --data digits",
+        "has the suffix '.yaml', and no runtime opens that. Known are: .onnx, .tflite, .ts.",
+    ),
     ("evaluate broken/evil.pth --data digits", "broken/evil.pth: has no checkpoint.json beside its weights."),
     (
         "distill vit_tiny_patch16_224 --weights random --teacher vit_tiny_patch16_224 --teacher-weights random "
