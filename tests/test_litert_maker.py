@@ -59,7 +59,7 @@ def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 
 def build_all(shop: Workshop) -> dict[str, Artifact]:
-    return {artifact.name: artifact for artifact in build_artifacts(shop)[0]}
+    return {artifact.name: artifact for artifact in build_artifacts(shop, ("litert",))[0]}
 
 
 def hop_names(artifact: Artifact) -> list[str]:
@@ -67,7 +67,7 @@ def hop_names(artifact: Artifact) -> list[str]:
 
 
 def test_auto_tries_fp32_first_and_every_int8_that_the_model_has(make_shop: Callable[..., Workshop]) -> None:
-    artifacts, kind = build_artifacts(make_shop())
+    artifacts, kind = build_artifacts(make_shop(), ("litert",))
     assert (kind, [artifact.name for artifact in artifacts]) == ("transformer", ["fp32", "int8-dynamic", "int8-static"])
     for artifact in artifacts:
         own = [] if artifact.precision == "fp32" else [f"fp32 -> {artifact.name}"]
@@ -82,7 +82,7 @@ def test_auto_tries_fp32_first_and_every_int8_that_the_model_has(make_shop: Call
 
 def test_it_says_where_it_is_and_calibrates_once(make_shop: Callable[..., Workshop]) -> None:
     shop = make_shop()
-    build_artifacts(shop)
+    build_artifacts(shop, ("litert",))
     assert isinstance(shop.progress, Told)
     assert shop.progress.stages == [
         "Exporting to ONNX", "Rewriting", "Converting to LiteRT", "Quantizing: int8-dynamic",
@@ -106,12 +106,12 @@ def test_a_free_batch_is_refused(make_shop: Callable[..., Workshop]) -> None:
     with pytest.raises(
         InputError, match=r"^--runtime litert takes one picture at a time\. Leave --dynamic-batch out\.$"
     ):
-        build_artifacts(make_shop(dynamic_batch=True))
+        build_artifacts(make_shop(dynamic_batch=True), ("litert",))
 
 
 def test_no_calibration_picture_ends_the_work(make_shop: Callable[..., Workshop]) -> None:
     with pytest.raises(InputError, match="Static INT8 needs pictures to calibrate on, and there is none"):
-        build_artifacts(make_shop("int8-static", calibration=digits().train.subset([])))
+        build_artifacts(make_shop("int8-static", calibration=digits().train.subset([])), ("litert",))
 
 
 def test_an_int8_that_cannot_be_built_is_there_with_its_reason_and_others_go_on(
@@ -161,7 +161,7 @@ def test_a_model_that_cannot_be_converted_ends_the_work(
     shop = make_shop()
     monkeypatch.setattr(litert, "export_litert", fail)
     with pytest.raises(EdgevitError, match="its process ended by SIGSEGV"):
-        build_artifacts(shop)
+        build_artifacts(shop, ("litert",))
 
 
 def test_the_fp32_logits_are_the_graphs(make_shop: Callable[..., Workshop], tmp_path: Path) -> None:
