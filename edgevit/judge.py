@@ -9,6 +9,7 @@ from edgevit.bench.interleave import ArtifactRun, Interleaved, measure_interleav
 from edgevit.bench.ratios import ratio
 from edgevit.benchreport import Latency
 from edgevit.board.stats import summarize
+from edgevit.board.timer import MIN_SECONDS
 from edgevit.cost.cores import costs_for
 from edgevit.cost.estimate import cost_of
 from edgevit.data.pictures import PictureSet
@@ -18,6 +19,7 @@ from edgevit.units import MIB
 from edgevit.workshop import Artifact, Logits, Workshop
 
 EXPORTED = "exported"
+TURNS_SECONDS = 30.0  # for all together, so that many candidates do not keep anybody waiting
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def _timings(artifacts: list[Artifact], shop: Workshop, threads: int) -> dict[st
     if fp32 and fp32.exported and fp32.rewrites:  # what the rewrites bought
         artifacts = [*artifacts, replace(fp32, name=EXPORTED, path=fp32.exported)]
     runs = {artifact.name: run_of(artifact, threads) for artifact in artifacts}
-    return measure_interleaved(runs, on_round=lambda done: shop.progress.update(done, 0))
+    seconds = min(MIN_SECONDS, TURNS_SECONDS / len(runs))
+    return measure_interleaved(runs, min_seconds=seconds, on_round=lambda done: shop.progress.update(done, 0))
 
 
 def _estimates(artifacts: list[Artifact], shop: Workshop) -> dict[str, CostEstimate]:

@@ -119,7 +119,7 @@ def assemble_as_if(
 ) -> Assembled:
     """The tiny ViT's bundle at `target`; it is exported once for all tests, and measured as `timings` say."""
 
-    def measure(runs: Mapping[str, ArtifactRun], on_round: object) -> dict[str, Interleaved]:
+    def measure(runs: Mapping[str, ArtifactRun], on_round: object, min_seconds: float) -> dict[str, Interleaved]:
         return {name: timings[name] for name in runs}
 
     patch.setattr(build, "export_onnx", lambda model, shape, opset, dynamic_batch: vit_graph(dynamic_batch))

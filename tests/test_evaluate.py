@@ -154,9 +154,9 @@ def test_an_onnx_file_with_other_labels_than_classes_is_refused(
 def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path: Path, pictures: PictureSet) -> None:
     with pytest.raises(InputError, match=r"none: does not exist\. Give a checkpoint, an \.onnx file or a bundle\."):
         evaluate_target(tmp_path / "none", pictures, COLORS, Told())
-    (tmp_path / "net.tflite").write_bytes(b"x")
-    with pytest.raises(BadFileError, match=r"has the suffix '\.tflite', and no runtime opens that"):
-        evaluate_target(tmp_path / "net.tflite", pictures, COLORS, Told())
+    (tmp_path / "net.engine").write_bytes(b"x")
+    with pytest.raises(BadFileError, match=r"has the suffix '\.engine', and no runtime opens that"):
+        evaluate_target(tmp_path / "net.engine", pictures, COLORS, Told())
 
 
 def test_a_changed_bundle_is_refused(make_bundle: Callable[..., Path], pictures: PictureSet, tmp_path: Path) -> None:

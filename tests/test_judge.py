@@ -56,7 +56,7 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Callable[[Timings], list[Mapping[st
     def make(timings: Timings) -> list[Mapping[str, ArtifactRun]]:
         asked: list[Mapping[str, ArtifactRun]] = []
 
-        def measure(runs: Mapping[str, ArtifactRun], on_round: Callable[[int], None]) -> Timings:
+        def measure(runs: Mapping[str, ArtifactRun], on_round: Callable[[int], None], min_seconds: float) -> Timings:
             asked.append(runs)
             on_round(1)
             return {name: timings[name] for name in runs}
@@ -243,7 +243,7 @@ def test_a_real_measurement_fits_in_the_candidates(
 ) -> None:
     measure = judging.measure_interleaved
 
-    def quickly(runs: Mapping[str, ArtifactRun], on_round: Callable[[int], None]) -> Timings:
+    def quickly(runs: Mapping[str, ArtifactRun], on_round: Callable[[int], None], min_seconds: float) -> Timings:
         return measure(runs, on_round=on_round, min_seconds=0.25, min_runs=8)
 
     monkeypatch.setattr(judging, "measure_interleaved", quickly)

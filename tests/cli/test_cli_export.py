@@ -91,7 +91,18 @@ def test_an_onnx_file_with_its_preprocessing_is_bundled(command, in_workplace, t
 
 
 def test_a_torchscript_bundle_predicts(command, in_workplace, tmp_path):
-    ended = command("export", "checkpoint", "--device", "rpi5", "--runtime", "torchscript", "-o", tmp_path / "out")
+    ended = command(
+        "export",
+        "checkpoint",
+        "--device",
+        "rpi5",
+        "--runtime",
+        "torchscript",
+        "--precision",
+        "fp32",
+        "-o",
+        tmp_path / "out",
+    )
     assert ended.code == 0, ended.err
     assert load_bundle(tmp_path / "out").entry.name == "model.ts"
     picture = "pictures/cats/0.png"
@@ -111,7 +122,7 @@ def test_a_file_that_is_too_large_for_the_budget_ends_with_3(refused):
 
 def test_a_model_that_is_too_slow_for_the_budget_ends_with_3(refused, monkeypatch):
     monkeypatch.setattr("edgevit.judge.measure_interleaved", functools.partial(measure_interleaved, min_seconds=0))
-    line = refused(3, "export onnx/model.onnx --precision fp32 --max-latency-ms 0.000001 -o out")
+    line = refused(3, "export onnx/model.onnx --runtime onnxruntime --precision fp32 --max-latency-ms 0.000001 -o out")
     assert line.startswith("No artifact is within the budget. The nearest is fp32: ")
     assert line.endswith("Raise --max-latency-ms, or take another model.")
 

@@ -22,7 +22,7 @@ NOTHING_LEFT = "\nError: Interrupted. Nothing half written is left behind.\n"
 GOES_ON = "\nError: Interrupted. Give the same command again to go on.\n"
 EXPORT = (
     *("export", "checkpoint", "--precision", "int8-static", "--data", "digits", "--eval-limit", "20"),
-    *("--calibration-images", "8", "--max-drop", "100"),
+    *("--calibration-images", "8", "--max-drop", "100", "--runtime", "onnxruntime"),
 )
 Interrupt = Callable[[str, int], None]
 
