@@ -23,40 +23,15 @@ UNSEPARATED: tuple[ConvKind, ...] = ("stem", "pointwise", "dense")
 
 # Exact rewrites that pay, by interleaved measurement (DeiT-Ti, MobileViT-S, EfficientViT-M0; one thread, AVX-512) and
 # by instructions counted on a Cortex-A76. 'attention' (MultiHeadAttention) costs 11 % more there, 'norm-affine' gains
-# nothing, 'silu' hides what static INT8 quantizes. OpenVINO has its own forms of GELU and attention. LiteRT's tensors
-# have their channels last: the rewrites that move them there save transposes.
+# nothing, 'silu' hides what static INT8 quantizes. OpenVINO and TensorRT have their own forms of GELU and attention.
+# LiteRT's tensors have their channels last: the rewrites that move them there save transposes.
+FOR_ALL = ("layer-norm", "batch-norm", "class-token", "pooling", "heads", "layout")
+FOR_CPUS = (*FOR_ALL, "gelu", "attention-split", "attention-scale", "positions", "channels-last")
 PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
-    "onnxruntime": (
-        "layer-norm",
-        "batch-norm",
-        "gelu",
-        "attention-split",
-        "attention-scale",
-        "positions",
-        "class-token",
-        "pooling",
-        "heads",
-        "layout",
-        "channels-last",
-    ),
-    "openvino": ("layer-norm", "batch-norm", "class-token", "pooling", "heads", "layout"),
-    "litert": (
-        "layer-norm",
-        "batch-norm",
-        "identity-conv",
-        "gelu",
-        "attention-split",
-        "attention-scale",
-        "positions",
-        "class-token",
-        "pooling",
-        "heads",
-        "layout",
-        "channels-last",
-        "pixel-attention",
-    ),
-    # Fewer operators and nothing of ONNX Runtime's own; TensorRT fuses GELU and attention itself. Not measured.
-    "tensorrt": ("layer-norm", "batch-norm", "class-token", "pooling", "heads", "layout"),
+    "onnxruntime": FOR_CPUS,
+    "openvino": FOR_ALL,
+    "litert": (*FOR_CPUS, "identity-conv", "pixel-attention"),
+    "tensorrt": FOR_ALL,  # not measured: fewer operators, and nothing of ONNX Runtime's own
     "torchscript": (),
 }
 
