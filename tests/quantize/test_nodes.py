@@ -168,3 +168,13 @@ def test_a_graph_with_int8_in_it_is_quantized(op_type: str, expected: bool) -> N
     assert not is_quantized(model)
     model.graph.node.append(helper.make_node(op_type, ["logits"], ["more"]))
     assert is_quantized(model) is expected
+
+
+@pytest.mark.parametrize("kind", ["Clip", "Concat", "Relu", "Split"])
+def test_what_hands_activations_on_may_do_so_in_int8(kind: str) -> None:
+    node = helper.make_node(kind, ["input"], ["logits"], name="passes", **({"axis": 0} if kind == "Concat" else {}))
+    assert quantizable_nodes(model_of([node], {})).passing == ("passes",)
+
+
+def test_a_gelu_hands_nothing_on() -> None:
+    assert quantizable_nodes(model_of([helper.make_node("Erf", ["input"], ["logits"], name="erf")], {})).passing == ()
