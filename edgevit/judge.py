@@ -71,7 +71,7 @@ def _timings(artifacts: list[Artifact], shop: Workshop, threads: int) -> dict[st
     if fp32 and fp32.exported and fp32.rewrites:  # what the rewrites bought
         artifacts = [*artifacts, replace(fp32, name=EXPORTED, path=fp32.exported)]
     runs = {artifact.name: run_of(artifact, threads) for artifact in artifacts}
-    seconds = min(MIN_SECONDS, TURNS_SECONDS / len(runs))
+    seconds = min(MIN_SECONDS, TURNS_SECONDS / max(1, len(runs)))
     return measure_interleaved(runs, min_seconds=seconds, on_round=lambda done: shop.progress.update(done, 0))
 
 
