@@ -205,7 +205,10 @@ def _exported(policy: Policy, shop: Workshop) -> Form:
 
         assert subject.model is not None
         torch_logits = predict_all(torch_run(subject.model), shop.probes, subject.preprocess)
-        graph = export_onnx(subject.model, subject.input_shape, shop.spec.opset, shop.spec.dynamic_batch)
+        asked = subject.input_shape, shop.spec.opset, shop.spec.dynamic_batch
+        if asked not in shop.exports:
+            shop.exports[asked] = export_onnx(subject.model, *asked)
+        graph = shop.exports[asked]
     artifact = _fp32_artifact(name, graph, subject.preprocess, policy, shop)
     logits = shop.logits(artifact, shop.probes)
     if torch_logits is not None:

@@ -15,12 +15,10 @@ from edgevit.assemble import Evidence
 from edgevit.benchreport import Machine
 from edgevit.board.sensors import describe_machine
 from edgevit.device import Device
-from edgevit.errors import EdgevitError
 from edgevit.extras import installed_versions
 from edgevit.judge import judge
-from edgevit.makers import build_artifacts
+from edgevit.makers import made_by
 from edgevit.policies import DYNAMIC, FP16, FP32, MIXED, STATIC
-from edgevit.policy import Policy
 from edgevit.progress import Progress
 from edgevit.recipe import ExportSpec, ParityThresholds, RuntimeName
 from edgevit.report.matrix import render_matrix
@@ -132,22 +130,13 @@ def _row(
         artifacts: list[Artifact] = []
         for runtime in runtimes:
             progress.stage(f"{subject.name}: {runtime}")
-            artifacts += _artifacts(runtime, shop, is_first=not artifacts)
+            made = made_by(runtime, shop)
+            is_reference = (
+                made[0].is_sound and not artifacts
+            )  # all others are compared with its fp32, which has no prefix
+            artifacts += [each if is_reference else replace(each, name=f"{runtime}-{each.name}") for each in made]
         candidates = judge(tuple(artifacts), shop, evidence.judged, threads)
     return ModelMatrix(model=subject.name, weights=subject.weights, cells=cells_of(candidates, runtimes))
-
-
-def _artifacts(runtime: RuntimeName, shop: Workshop, is_first: bool) -> list[Artifact]:
-    """What a runtime makes of the model, with its name; fp32 of the first one, which all are compared with, without."""
-    folder = shop.folder / runtime
-    folder.mkdir()
-    try:
-        made, _ = build_artifacts(replace(shop, folder=folder), (runtime,))
-    except EdgevitError as error:
-        policy, nothing = Policy(runtime=runtime), folder / "nothing"
-        made = (Artifact(FP32, policy, nothing, shop.subject.preprocess, session={}, failed=str(error)),)
-    keeps_name = is_first and made[0].is_sound
-    return [each if keeps_name else replace(each, name=f"{runtime}-{each.name}") for each in made]
 
 
 def _cell(candidates: Sequence[Candidate], runtime: str, precision: str) -> MatrixCell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from edgevit.runtimes import (
     open_session,
 )
 from edgevit.subject import Subject
+
+if TYPE_CHECKING:
+    import onnx
 
 Logits = NDArray[np.float32]
 
@@ -74,7 +78,8 @@ class Workshop:
     """What artifacts are made and judged with.
 
     probes: real pictures on which neighbouring hops are compared.
-    is_foreign: the device has another architecture than this machine.
+    is_foreign: the device has another architecture than this machine. `exports`: graphs that the exporter made of the
+    subject, by input shape, opset and whether the batch is free; workshops of one subject share them.
     """
 
     subject: Subject
@@ -86,6 +91,7 @@ class Workshop:
     folder: Path
     is_foreign: bool
     progress: Progress
+    exports: dict[tuple[object, ...], onnx.ModelProto] = field(default_factory=dict, repr=False, compare=False)
 
     def logits(self, artifact: Artifact, pictures: PictureSet) -> Logits:
         """(N, classes) as the artifact gives them here, as nearly as this machine can to how the device will."""
@@ -101,3 +107,8 @@ class Workshop:
             )
         finally:
             session.close()
+
+
+def nothing_made(name: str, policy: Policy, shop: Workshop, reason: str) -> Artifact:
+    """An artifact without a file, which says why."""
+    return Artifact(name, policy, shop.folder / "nothing", shop.subject.preprocess, session={}, failed=reason)

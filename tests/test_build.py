@@ -349,6 +349,19 @@ def test_what_further_runtimes_make_bears_their_names(make_shop: Callable[..., W
     assert not artifacts[-1].path.exists()
 
 
+def test_all_runtimes_share_one_export(make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def export(*arguments: Any) -> onnx.ModelProto:
+        asked.append(arguments[1:])
+        return vit_graph()
+
+    shop = make_shop("fp32")
+    monkeypatch.setattr(build, "export_onnx", export)
+    build_artifacts(shop, ("onnxruntime", "openvino"))
+    assert asked == [(shop.subject.input_shape, 18, False)]
+
+
 def test_when_the_first_runtimes_fp32_is_not_exact_no_other_is_tried(make_shop: Callable[..., Workshop]) -> None:
     shop = make_shop(thresholds=ParityThresholds(exact_cosine=1.0, exact_top1_agreement=1.0))
     artifacts, _ = build_artifacts(shop, ("onnxruntime", "torchscript"))

@@ -14,7 +14,7 @@ from edgevit.policies import FP32
 from edgevit.policy import Kind, Policy
 from edgevit.recipe import AUTO, RuntimeChoice, RuntimeName
 from edgevit.runtimes import BUILT_ON_BOARD, RUNTIMES
-from edgevit.workshop import Artifact, Workshop
+from edgevit.workshop import Artifact, Workshop, nothing_made
 
 # Each module has make(shop, runtime) -> Maker.
 MAKERS: dict[RuntimeName, str] = {
@@ -94,16 +94,18 @@ def build_artifacts(shop: Workshop, runtimes: Sequence[RuntimeName]) -> tuple[tu
     if not artifacts[0].is_sound:
         return artifacts, kind
     for runtime in others:
-        folder = shop.folder / runtime
-        folder.mkdir()
-        try:
-            more, _ = _of_runtime(runtime, replace(shop, folder=folder))
-        except EdgevitError as error:
-            nothing = folder / "nothing"
-            policy = Policy(runtime=runtime)
-            more = (Artifact(FP32, policy, nothing, shop.subject.preprocess, session={}, failed=str(error)),)
-        artifacts += tuple(replace(artifact, name=f"{runtime}-{artifact.name}") for artifact in more)
+        artifacts += tuple(replace(each, name=f"{runtime}-{each.name}") for each in made_by(runtime, shop))
     return artifacts, kind
+
+
+def made_by(runtime: RuntimeName, shop: Workshop) -> tuple[Artifact, ...]:
+    """What one runtime makes, in a folder of its own; where it makes nothing, one artifact that says why."""
+    own = replace(shop, folder=shop.folder / runtime)
+    own.folder.mkdir()
+    try:
+        return _of_runtime(runtime, own)[0]
+    except EdgevitError as error:
+        return (nothing_made(FP32, Policy(runtime=runtime), own, str(error)),)
 
 
 def _of_runtime(runtime: RuntimeName, shop: Workshop) -> tuple[tuple[Artifact, ...], Kind]:

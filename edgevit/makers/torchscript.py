@@ -16,7 +16,7 @@ from edgevit.policies import DYNAMIC, FP32
 from edgevit.policy import Kind, Policy
 from edgevit.recipe import RuntimeName
 from edgevit.train.evaluate import torch_run
-from edgevit.workshop import Artifact, Logits, Workshop
+from edgevit.workshop import Artifact, Logits, Workshop, nothing_made
 
 
 class TorchScriptMaker:
@@ -37,8 +37,7 @@ class TorchScriptMaker:
             artifact = self._artifact(name, policy, with_dynamic_linear(self._model))
             hop = approximate_parity(f"torch -> {name}", self._logits, shop.logits(artifact, shop.probes), shop)
         except EdgevitError as error:
-            nothing = shop.folder / "nothing"
-            return Artifact(name, policy, nothing, shop.subject.preprocess, session={}, failed=str(error))
+            return nothing_made(name, policy, shop, str(error))
         return replace(artifact, parity=(hop,), int8={"linear layers": (self._linear, self._linear)})
 
     def usual(self) -> dict[str, Policy]:

@@ -56,7 +56,8 @@ def layer_worths(
     Raises EdgevitError when ONNX Runtime or the quantizer fails.
     """
     form = builder.form(policy)
-    nodes = (*builder.nodes(policy).linear, *builder.nodes(policy).conv)
+    offered = builder.nodes(policy)
+    nodes = (*offered.linear, *offered.conv)
     modules = modules_of_nodes(form.graph, form.graph)
     layers: dict[str, list[str]] = defaultdict(list)
     for node in nodes:
