@@ -187,8 +187,8 @@ def _remarks(shop: Workshop, runtimes: Sequence[RuntimeName]) -> tuple[str, ...]
     remarks = []
     untried = [name for name in shop.device.runtimes if name in MAKERS and name not in runtimes]
     if shop.spec.runtime == AUTO and untried:
-        why = "nothing can be measured here" if shop.is_foreign else "not installed here"
-        remarks.append(f"Not tried: {', '.join(untried)} ({why}; --runtime {untried[0]} takes that one).")
+        named = ", ".join(f"{name} ({_why_untried(name, shop)})" for name in untried)
+        remarks.append(f"Not tried: {named}. --runtime {untried[0]} takes that one.")
     if shop.subject.weights == "random":
         remarks.append("The weights are random: accuracy means nothing; size, latency and compatibility are real.")
     if runtimes[0] in BUILT_ON_BOARD:
@@ -200,6 +200,12 @@ def _remarks(shop: Workshop, runtimes: Sequence[RuntimeName]) -> tuple[str, ...]
         here = describe_machine()["cpu"]
         remarks.append(f"Latencies were measured on this machine ({here}), not on {shop.device.title}.")
     return tuple(remarks)
+
+
+def _why_untried(runtime: str, shop: Workshop) -> str:
+    if runtime in BUILT_ON_BOARD:
+        return "built on the board alone"
+    return "nothing can be measured here" if shop.is_foreign else "not installed here"
 
 
 def _require_exact(fp32: Artifact) -> None:

@@ -6,7 +6,7 @@ import datetime
 import functools
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,18 +65,16 @@ def matrix_of(
     spec: ExportSpec,
     threads: int,
     progress: Progress,
-    on_model: Callable[[ModelMatrix], None] = lambda row: None,
 ) -> Matrix:
     """One row of cells for each model; what one runtime cannot make is a cell, and the others go on.
 
-    runtimes: those to try, all of the device's. on_model: is told each row as it is finished.
+    runtimes: those to try, all of the device's.
     """
     here = describe_machine()
     is_foreign = device.arch != here["arch"]
-    rows = []
-    for subject, evidence in subjects:
-        rows.append(_row(subject, evidence, device, runtimes, spec, threads, is_foreign, progress))
-        on_model(rows[-1])
+    rows = [
+        _row(subject, evidence, device, runtimes, spec, threads, is_foreign, progress) for subject, evidence in subjects
+    ]
     return Matrix(
         edgevit=__version__,
         device=device.name,
@@ -131,9 +129,8 @@ def _row(
         for runtime in runtimes:
             progress.stage(f"{subject.name}: {runtime}")
             made = made_by(runtime, shop)
-            is_reference = (
-                made[0].is_sound and not artifacts
-            )  # all others are compared with its fp32, which has no prefix
+            # all others are compared with the first sound fp32, which has no prefix
+            is_reference = made[0].is_sound and not any(each.is_sound for each in artifacts)
             artifacts += [each if is_reference else replace(each, name=f"{runtime}-{each.name}") for each in made]
         candidates = judge(tuple(artifacts), shop, evidence.judged, threads)
     return ModelMatrix(model=subject.name, weights=subject.weights, cells=cells_of(candidates, runtimes))

@@ -42,15 +42,17 @@ MODULES_BEFORE_RUNTIME = (
 )
 # Of one runtime alone.
 RUNTIME_MODULES = {
+    "onnxruntime": ("board.ortsession",),
     "tensorrt": (
         "board.cuda",
         "board.trtexec",
         "board.engines",
         "board.trtbuilder",
         "board.trttimes",
+        "board.ortsession",
         "board.ortgpu",
         "board.trtbench",
-    )
+    ),
 }
 MODULES_OF_FACTS = (*SENSORS, "board.microbench", "board.facts")
 NUMPY = "import numpy as np"

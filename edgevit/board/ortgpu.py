@@ -1,58 +1,23 @@
 """ONNX Runtime on the GPU, for a Jetson without TensorRT's Python package: its TensorRT provider, else CUDA's.
 
-Python 3.8 and numpy only: this file is also a part of the bundle's agent.py.
+Python 3.8 only: this file is also a part of the bundle's agent.py.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from edgevit.board.inference import check_pixels
-from edgevit.errors import BadFileError, DeviceError, ShapeMismatchError
+from edgevit.board.ortsession import OnnxSession, ort_reason
+from edgevit.errors import BadFileError, DeviceError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from edgevit.board.trtexec import EngineRecipe
 
 GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 LOG_ERRORS = 3
 
 
-class GpuSession:
-    """An open ONNX model. `runtime` names the provider that runs it, `notes` say why it is not TensorRT itself."""
-
-    def __init__(self, session: Any, version: str, path: str) -> None:
-        used = session.get_providers()[0]
-        self.runtime = f"onnxruntime-{'tensorrt' if used == GPU_PROVIDERS[0] else 'cuda'}"
-        self.version = version
-        self.notes = (
-            f"TensorRT's Python package is missing: ONNX Runtime's {used} ran the model instead. What "
-            "it does not take, ONNX Runtime computes elsewhere.",
-        )
-        source = session.get_inputs()[0]
-        self.input_type = "uint8" if source.type == "tensor(uint8)" else "float32"
-        self.input_shape = tuple(size if isinstance(size, int) and size > 0 else None for size in source.shape)
-        self._path, self._session = path, session
-        self._input, self._output = source.name, session.get_outputs()[0].name
-
-    def run(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits (N, classes) of pixels of input_type and shape. Raises ShapeMismatchError when they do not fit."""
-        assert self._session is not None, "the session is closed"
-        check_pixels(self._path, pixels, self.input_shape, self.input_type)
-        try:
-            logits = self._session.run([self._output], {self._input: pixels})[0]
-        except Exception as error:  # ONNX Runtime's exceptions share no class but this one
-            raise ShapeMismatchError(f"{self._path}: cannot run on {pixels.shape} ({_reason(error)}).") from error
-        return np.asarray(logits, dtype=np.float32)
-
-    def close(self) -> None:
-        self._session = None
-
-
-def open_on_gpu(onnxruntime: Any, path: str, threads: int, recipe: EngineRecipe, folder: str) -> GpuSession:
+def open_on_gpu(onnxruntime: Any, path: str, threads: int, recipe: EngineRecipe, folder: str) -> OnnxSession:
     """The model on the first GPU provider that takes it. folder: where the TensorRT provider keeps its engines.
 
     Raises DeviceError when ONNX Runtime would run it on the CPU, BadFileError when it cannot load it.
@@ -65,13 +30,24 @@ def open_on_gpu(onnxruntime: Any, path: str, threads: int, recipe: EngineRecipe,
     try:
         session = onnxruntime.InferenceSession(path, options, providers=[*wanted, "CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no class but this one
-        problem = f"is not a model that ONNX Runtime {onnxruntime.__version__} can load ({_reason(error)})."
+        problem = f"is not a model that ONNX Runtime {onnxruntime.__version__} can load ({ort_reason(error)})."
         raise BadFileError(path, problem) from error
     # a provider whose libraries are missing is dropped with a word in the log, and the next one serves
     if session.get_providers()[0] not in GPU_PROVIDERS:
         names = " and ".join(name for name, _ in wanted)
         raise DeviceError(f"ONNX Runtime's {names} did not start, and a bundle for TensorRT is not run on the CPU.")
-    return GpuSession(session, str(onnxruntime.__version__), path)
+    return _named(session, str(onnxruntime.__version__), path)
+
+
+def _named(session: Any, version: str, path: str) -> OnnxSession:
+    """`runtime` names the provider that runs it, `notes` say why it is not TensorRT itself."""
+    used = session.get_providers()[0]
+    note = (
+        f"TensorRT's Python package is missing: ONNX Runtime's {used} ran the model instead. What it does not take, "
+        "ONNX Runtime computes elsewhere."
+    )
+    runtime = f"onnxruntime-{'tensorrt' if used == GPU_PROVIDERS[0] else 'cuda'}"
+    return OnnxSession(session, runtime, version, path, (note,))
 
 
 def _provider_options(name: str, recipe: EngineRecipe, folder: str) -> dict[str, str]:
@@ -87,8 +63,3 @@ def _provider_options(name: str, recipe: EngineRecipe, folder: str) -> dict[str,
         "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": folder,
     }
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.rsplit("[ONNXRuntimeError] : ", 1)[-1][:300].rstrip(". ")

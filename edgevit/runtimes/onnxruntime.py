@@ -6,15 +6,10 @@ Python 3.8, numpy and onnxruntime only: this file is also a part of the bundle's
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from edgevit.board.inference import check_pixels
-from edgevit.errors import BadFileError, MissingExtraError, ShapeMismatchError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from edgevit.board.ortsession import OnnxSession, ort_reason
+from edgevit.errors import BadFileError, MissingExtraError
 
 RUNTIME = "onnxruntime"
 ORT_LOG_ERRORS = 3
@@ -26,38 +21,7 @@ NO_PREPACKING = "session.disable_prepacking"
 OWN_THREADS = ("XnnpackExecutionProvider",)  # providers with a pool of their own
 
 
-class OnnxRuntimeSession:
-    """An open ONNX model. The first input takes the pixels, the first output is the logits."""
-
-    def __init__(self, session: Any, version: str, path: str) -> None:
-        self.runtime = RUNTIME
-        self.version = version
-        source = session.get_inputs()[0]
-        self.input_type = "uint8" if source.type == "tensor(uint8)" else "float32"
-        self.input_shape = tuple(size if isinstance(size, int) and size > 0 else None for size in source.shape)
-        self._path = path
-        self._input = source.name
-        self._output = session.get_outputs()[0].name
-        self._session = session
-
-    def run(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits (N, classes) of pixels of input_type and shape. Raises ShapeMismatchError when they do not fit."""
-        assert self._session is not None, "the session is closed"
-        check_pixels(self._path, pixels, self.input_shape, self.input_type)
-        try:
-            logits = self._session.run([self._output], {self._input: pixels})[0]
-        except Exception as error:  # ONNX Runtime's exceptions share no class but this one
-            raise ShapeMismatchError(f"{self._path}: cannot run on {pixels.shape} ({_ort_reason(error)}).") from error
-        if getattr(logits, "ndim", 0) != 2:
-            raise ShapeMismatchError(f"{self._path}: gives {np.shape(logits)}, not logits of (N, classes).")
-        logits_f32: NDArray[np.float32] = np.asarray(logits, dtype=np.float32)
-        return logits_f32
-
-    def close(self) -> None:
-        self._session = None
-
-
-def open_session(path: str, threads: int, config: dict[str, str]) -> OnnxRuntimeSession:
+def open_session(path: str, threads: int, config: dict[str, str]) -> OnnxSession:
     """An ONNX model on the CPU, with `threads` inside an operator and one operator at a time.
 
     config: ONNX Runtime's own session entries, such as 'session.set_denormal_as_zero': '1', and three of ours for
@@ -71,16 +35,16 @@ def open_session(path: str, threads: int, config: dict[str, str]) -> OnnxRuntime
     try:
         options, providers = session_options(threads, config), _providers(threads, config)
     except Exception as error:  # ONNX Runtime's exceptions share no class but this one
-        problem = f"asks for what ONNX Runtime {onnxruntime.__version__} does not have ({_ort_reason(error)})."
+        problem = f"asks for what ONNX Runtime {onnxruntime.__version__} does not have ({ort_reason(error)})."
         raise BadFileError(path, problem, fix="Export it again, or use a newer onnxruntime.") from error
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no class but this one
-        problem = f"is not a model that ONNX Runtime {onnxruntime.__version__} can load ({_ort_reason(error)})."
+        problem = f"is not a model that ONNX Runtime {onnxruntime.__version__} can load ({ort_reason(error)})."
         raise BadFileError(path, problem, fix="Export it again, or use a newer onnxruntime.") from error
     if len(session.get_inputs()) != 1:
         raise BadFileError(path, f"has {len(session.get_inputs())} inputs, and a picture classifier has one.")
-    return OnnxRuntimeSession(session, onnxruntime.__version__, path)
+    return OnnxSession(session, RUNTIME, onnxruntime.__version__, path)
 
 
 def session_options(threads: int, config: dict[str, str]) -> Any:
@@ -128,9 +92,3 @@ def _providers(threads: int, config: dict[str, str]) -> list[Any]:
         raise ValueError(f"no provider '{asked}'")
     own = {"intra_op_num_threads": str(threads)} if asked in OWN_THREADS and threads else {}
     return [(asked, own), CPU_PROVIDER]
-
-
-def _ort_reason(error: Exception) -> str:
-    """What ONNX Runtime says, in one line without its code and name."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.rsplit("[ONNXRuntimeError] : ", 1)[-1][:300].rstrip(". ")
