@@ -41,7 +41,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "edgevit tune runs/digits-vit-tiny/checkpoint --data digits -o tuned --pick 1": FEW_TRIALS,
     "edgevit profile runs/digits-vit-tiny/bundle": (),
     "edgevit profile other-bundle --against runs/digits-vit-tiny/bundle": (),
-    "edgevit matrix runs/digits-vit-tiny/checkpoint --data digits -o matrix": ("--eval-limit", "64"),
+    "edgevit matrix runs/digits-vit-tiny/checkpoint --data digits -o matrix": ("--eval-limit", "64", "--threads", "1"),
     "edgevit finetune mobilevit_xxs --data pictures -o checkpoint": SMALL,
     "edgevit export checkpoint --data pictures --device rpi5 --max-drop 1.0 -o bundle": ("--max-drop", "100"),
     "edgevit export checkpoint --data pictures --device jetson-orin-nano --runtime tensorrt --max-drop 1.0 "

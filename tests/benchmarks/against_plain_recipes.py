@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,19 +183,28 @@ def rivals(contest: Contest) -> list[Path]:
         input_names=[INPUT], output_names=[OUTPUT], external_data=False, verbose=False,
     )  # fmt: skip
     prepare(plain, prepared)
-    matmul, static = contest.folder / "dynamic, MatMul only.onnx", contest.folder / "static U8S8, all.onnx"
-    quantize_dynamic(
-        prepared, matmul, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
-    )
-    default = contest.folder / "dynamic, by default.onnx"
-    quantize_dynamic(prepared, default, weight_type=QuantType.QInt8)
     pictures = sample_pictures(CALIBRATION_PICTURES, subject.preprocess.channels)
     batches = list(input_batches(pictures, subject.preprocess, 1))
-    quantize_static(
-        prepared, static, Pictures(batches), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8, per_channel=True,
-    )  # fmt: skip
-    return [plain, matmul, default, static]
+    only = {"per_channel": True, "op_types_to_quantize": ["MatMul", "Gemm"]}
+    recipes: dict[str, Callable[[Path], None]] = {
+        "dynamic, MatMul only": lambda path: quantize_dynamic(prepared, path, weight_type=QuantType.QInt8, **only),
+        "dynamic, by default": lambda path: quantize_dynamic(prepared, path, weight_type=QuantType.QInt8),
+        "static U8S8, all": lambda path: quantize_static(
+            prepared, path, Pictures(batches), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8, per_channel=True,
+        ),
+    }  # fmt: skip
+    return [plain, *(path for name, recipe in recipes.items() if made(path := contest.folder / f"{name}.onnx", recipe))]
+
+
+def made(path: Path, recipe: Callable[[Path], None]) -> bool:
+    """Whether the recipe takes this graph at all; what it does not take is no rival."""
+    try:
+        recipe(path)
+    except Exception as error:  # of ONNX Runtime and of ONNX, no common class
+        print(f"  {path.stem}: {type(error).__name__}: {str(error).splitlines()[0]}")
+        return False
+    return True
 
 
 def prepare(plain: Path, prepared: Path) -> None:

@@ -56,6 +56,10 @@ STAGES = {
     ),
     "fastvit_t8": (Stage(64, 24_000, 1e-3, 64), Stage(128, 3_600, 6e-4, 48), Stage(256, 900, 3e-4, 20)),
     "efficientvit_m0": (Stage(224, 20_000, 1e-3, 64),),
+    "mobilenetv4_conv_small": (Stage(96, 16_000, 1e-3, 64), Stage(224, 2_400, 3e-4, 48)),
+    "mobilevitv2_050": (Stage(64, 24_000, 1e-3, 64), Stage(128, 6_000, 6e-4, 48), Stage(256, 1_200, 3e-4, 24)),
+    "vit_small_patch14_dinov2": (Stage(70, 9_600, 6e-4, 64), Stage(112, 1_600, 4e-4, 40), Stage(224, 400, 2e-4, 20)),
+    "swin_tiny_patch4_window7_224": (Stage(112, 5_000, 6e-4, 40), Stage(224, 400, 2e-4, 20)),
 }  # fmt: skip
 # oneDNN's backward of FastViT's large depthwise convolutions corrupts memory above 64 px (torch 2.13, AVX-512).
 WITHOUT_ONEDNN = {"fastvit_t8"}

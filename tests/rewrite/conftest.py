@@ -1,13 +1,15 @@
-"""Real graphs for the rewrites: one small model of each family, exported once a session."""
+"""Real graphs for the rewrites: one small model of each family, exported once for all of pytest's workers."""
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 import torch
+from filelock import FileLock
 from tiny_models import deit_graph
 
 from edgevit.export.onnx import export_onnx
@@ -19,12 +21,11 @@ CLASSES = 10
 FAMILIES = ("vit", "deit distilled", "mobilevit", "efficientvit", "fastvit", "swin")
 
 
-@functools.cache
-def _exported(family: str) -> bytes:
+def _exported(family: str) -> onnx.ModelProto:
     if family == "deit distilled":
-        return deit_graph().SerializeToString()
+        return deit_graph()
     model, side = _models()[family]()
-    return export_onnx(model, (1, 3, side, side)).SerializeToString()
+    return export_onnx(model, (1, 3, side, side))
 
 
 def _models() -> dict[str, Any]:
@@ -54,12 +55,23 @@ def family(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture
-def family_graph(family: str) -> onnx.ModelProto:
-    return onnx.ModelProto.FromString(_exported(family))
-
-
-@pytest.fixture
-def graph_of() -> Any:
+@pytest.fixture(scope="session")
+def graph_of(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str], onnx.ModelProto]:
     """graph_of(family): the exported graph of one family."""
-    return lambda name: onnx.ModelProto.FromString(_exported(name))
+    base = tmp_path_factory.getbasetemp()
+    folder: Path = (base if worker_id == "master" else base.parent) / "exported-families"
+    folder.mkdir(exist_ok=True)
+
+    def load(family: str) -> onnx.ModelProto:
+        path = folder / f"{family}.onnx"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                onnx.save(_exported(family), path)
+        return onnx.load(path)
+
+    return load
+
+
+@pytest.fixture
+def family_graph(family: str, graph_of: Callable[[str], onnx.ModelProto]) -> onnx.ModelProto:
+    return graph_of(family)
