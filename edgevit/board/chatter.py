@@ -28,14 +28,16 @@ def without_chatter(pattern: str) -> Iterator[list[str]]:
         kept = os.dup(2)
         os.dup2(said.fileno(), 2)
         try:
-            yield kept_back
+            # pybind11 passes C++'s stderr on to Python's, which need not be file 2
+            with open(os.dup(2), "w") as text, contextlib.redirect_stderr(text):
+                yield kept_back
         finally:
             os.dup2(kept, 2)
             os.close(kept)
             said.seek(0)
             for line in said.read().splitlines(True):
-                text = line.decode(errors="replace")
-                if re.match(pattern, text):
-                    kept_back.append(text.strip())
+                words = line.decode(errors="replace")
+                if re.match(pattern, words):
+                    kept_back.append(words.strip())
                 else:
                     os.write(2, line)

@@ -1,6 +1,6 @@
 """Linear layers: a product with constant weights and the sum after it, as one node of a graph.
 
-Of a MatMul and an Add torch makes two operators, of which quantizers and ExecuTorch's delegates know neither as a layer.
+Of a MatMul and an Add torch makes two operators, and XNNPACK's quantizer and delegate know neither as a layer.
 """
 
 from __future__ import annotations

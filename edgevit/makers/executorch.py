@@ -1,4 +1,4 @@
-"""The maker of .pte files, for ExecuTorch: the ONNX graph by exact rewrites, quantized as torch and lowered to XNNPACK."""
+"""The maker of .pte files, for ExecuTorch: the rewritten ONNX graph, quantized as torch and lowered to XNNPACK."""
 
 from __future__ import annotations
 
@@ -98,16 +98,17 @@ class ExecuTorchMaker:
         pictures = input_batches(shop.calibration, artifact.preprocess, 1, policy.input_type)
         lowered = export_executorch(form.source, artifact.path, wanted, pictures, self._tell)
         done = set(lowered.int8)
-        left = Assignment(
-            *(tuple(name for name in part if name in done) for part in (assignment.static, assignment.attention)),
-            dynamic=tuple(name for name in assignment.dynamic if name in done),
+        computed = Assignment(
+            static=tuple(name for name in wanted.static if name in done),
+            attention=(),
+            dynamic=tuple(name for name in wanted.dynamic if name in done),
             stored=(),
         )
         weighted = {*form.nodes.linear, *form.nodes.conv}
         missing = [name for name in (*wanted.static, *wanted.dynamic) if name in weighted - done]
         if missing:
             shop.progress.note(left_in_float(artifact.name, "XNNPACK's quantizer", missing))
-        return replace(artifact, int8=count_int8(form.nodes, left))
+        return replace(artifact, int8=count_int8(form.nodes, computed))
 
     def _tell(self, seconds: int) -> None:
         self._shop.progress.update(seconds, 0)

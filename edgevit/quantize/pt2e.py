@@ -54,8 +54,9 @@ def quantize_pt2e(
 ) -> torch.fx.GraphModule:
     """The exported module with its nodes' precisions as pairs of quantize and dequantize.
 
-    names: by a submodule's name, the node's in the ONNX graph; static, dynamic: such nodes. example: any picture, on which
-    weights are seen where nothing is static. pictures: to calibrate on, (1, …) each; read where something is. Raises EdgevitError for NaN.
+    names: by a submodule's name, the node's in the ONNX graph; static, dynamic: such nodes. example: any picture, by
+    which weights are seen where nothing is static. pictures: to calibrate on, (1, …) each; read where something is.
+    Raises EdgevitError for NaN.
     """
     quantizers = [
         XNNPACKQuantizer().set_global(config).set_filter_function(_is_of(chosen, names))

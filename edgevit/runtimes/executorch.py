@@ -59,6 +59,8 @@ class ExecuTorchSession:
         self._library = library
         self._path = path
         self._threads = threads
+        self._program: Any = None
+        self._method: Any = None
         self._load()
         details = self._program.method_meta(METHOD)
         source = details.input_tensor_meta(0) if details.num_inputs() == 1 else None
