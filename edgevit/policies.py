@@ -153,8 +153,8 @@ def litert_policies(nodes: QuantizableNodes, spec: ExportSpec, model_name: str) 
 def executorch_policies(nodes: QuantizableNodes, spec: ExportSpec, model_name: str) -> dict[str, Policy]:
     """What default_policies gives, for ExecuTorch. nodes: of the ONNX graph that is lowered.
 
-    STATIC of a transformer is the recipe of Arm's published INT8 models: all but the patch embedding, in INT8 by static
-    ranges, with a scale for each channel of the weights. Attention's products have no INT8 in XNNPACK.
+    As in Arm's published DeiT-Ti, a transformer's patch embedding stays in fp32; its card leaves open whether its sums
+    do too, and here they do. Attention's products have no INT8 in XNNPACK.
     Source: https://huggingface.co/Arm/deit-tiny-int8-xnnpack-executorch.
     """
     common = _changed(exact_policy("executorch"), calibrator="minmax" if spec.calibrator == "auto" else spec.calibrator)
