@@ -122,9 +122,8 @@ def test_a_node_that_a_policy_keeps_in_float_stays_there_beside_static_and_dynam
     make_shop: Callable[..., Workshop],
 ) -> None:
     maker = ExecuTorchMaker(make_shop())
-    nodes = quantizable_nodes(vit_graph())
-    kept = nodes.linear[-1:]
-    policy = Policy(runtime="executorch", linear="int8-dynamic", conv="int8-static", float_nodes=kept)
+    kept = quantizable_nodes(vit_graph()).linear[-1:]  # the classifier
+    policy = maker._exact.model_copy(update={"linear": "int8-dynamic", "conv": "int8-static", "float_nodes": kept})
     artifact = maker.build("odd", policy)
     assert artifact.failed is None
     assert (artifact.int8["linear layers"], artifact.int8["convolutions"]) == ((12, 13), (1, 1))
