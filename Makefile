@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 # ONNX Runtime reports its use to its maker unless this is set.
 export ORT_DISABLE_TELEMETRY := 1
-EXTRAS := train,export,tune,openvino,litert,dev
+EXTRAS := train,export,tune,openvino,litert,executorch,dev
 
 .PHONY: setup demo test check bench docs format clean
 

@@ -31,6 +31,7 @@ PAYING_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
     "onnxruntime": FOR_CPUS,
     "openvino": FOR_ALL,
     "litert": (*FOR_CPUS, "identity-conv", "pixel-attention"),
+    "executorch": FOR_CPUS,
     "tensorrt": FOR_ALL,  # not measured: fewer operators, and nothing of ONNX Runtime's own
     "torchscript": (),
 }
@@ -43,6 +44,7 @@ INT8_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
     "onnxruntime": ("identity-conv", "norm-affine", "pixel-attention", "instance-norm", "linear-conv", "wide-conv"),
     "openvino": (),
     "litert": (),
+    "executorch": (),
     "tensorrt": (),
     "torchscript": (),
 }
@@ -145,6 +147,27 @@ def litert_policies(nodes: QuantizableNodes, spec: ExportSpec, model_name: str) 
         found[f"{DYNAMIC}-pointwise"] = _changed(found[DYNAMIC], conv_kinds=POINTWISE)
         found[MIXED] = _changed(common, linear="int8-dynamic", **static)
         found[f"{MIXED}-pointwise"] = _changed(found[MIXED], conv_kinds=POINTWISE)
+    return _wanted(found, spec, model_name)
+
+
+def executorch_policies(nodes: QuantizableNodes, spec: ExportSpec, model_name: str) -> dict[str, Policy]:
+    """What default_policies gives, for ExecuTorch. nodes: of the ONNX graph that is lowered.
+
+    As in Arm's published DeiT-Ti, a transformer's patch embedding stays in fp32; its card leaves open whether its sums
+    do too, and here they do. Attention's products have no INT8 in XNNPACK.
+    Source: https://huggingface.co/Arm/deit-tiny-int8-xnnpack-executorch.
+    """
+    common = _changed(exact_policy("executorch"), calibrator="minmax" if spec.calibrator == "auto" else spec.calibrator)
+    found = {FP32: exact_policy("executorch")}
+    if not nodes.linear and not nodes.conv:
+        return _wanted(found, spec, model_name)
+    has_stages = len(nodes.conv) > PATCH_EMBEDDING_CONVS
+    static: dict[str, object] = {"conv": "int8-static", "residual": "int8-static"} if has_stages else {}
+    if nodes.linear:
+        found[DYNAMIC] = _changed(common, linear="int8-dynamic")
+    found[STATIC] = _changed(common, linear="int8-static", **static)
+    if has_stages and nodes.linear:
+        found[MIXED] = _changed(common, linear="int8-dynamic", **static)
     return _wanted(found, spec, model_name)
 
 

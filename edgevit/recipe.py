@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from edgevit.schema import Record
 
 Precision = Literal["auto", "fp32", "fp16", "int8-dynamic", "int8-static", "mixed"]
-RuntimeName = Literal["onnxruntime", "openvino", "litert", "tensorrt", "torchscript"]
+RuntimeName = Literal["onnxruntime", "openvino", "litert", "executorch", "tensorrt", "torchscript"]
 AUTO: Literal["auto"] = "auto"
 RuntimeChoice = Literal["auto", RuntimeName]
 SEARCHED_RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")  # those with more than fp32 to choose from

@@ -12,6 +12,8 @@ from edgevit.units import format_mib, format_ms
 from edgevit.verify import describe_parity
 
 FP32 = "fp32"
+# Runtimes whose kernels' instructions nobody counted, as they are called.
+UNCOUNTED_KERNELS = {"litert": "LiteRT", "executorch": "ExecuTorch"}
 
 
 def shipped(winner: Candidate, fp32: Candidate | None, is_measured: bool, rival: Candidate | None) -> str:
@@ -139,8 +141,9 @@ def caveats(winner: Candidate, budget: Budget, preset: QuantizationPreset, is_me
             )
     elif not is_measured:
         found.append(f"Not measured on the board: the device's preset chose. {preset.why}")
-        if winner.runtime == "litert":
-            found.append("Nothing was estimated either: it is not known what LiteRT's kernels cost on that core.")
+        if winner.runtime in UNCOUNTED_KERNELS:
+            whose = UNCOUNTED_KERNELS[winner.runtime]
+            found.append(f"Nothing was estimated either: it is not known what {whose}'s kernels cost on that core.")
     drop = winner.drop
     if drop and budget.max_drop is not None and drop.ci95[1] > budget.max_drop:
         found.append(

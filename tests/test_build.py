@@ -385,7 +385,8 @@ def test_auto_is_every_runtime_that_can_be_timed_here_in_the_devices_order(
     assert runtimes_to_try(device, asked, is_foreign) == tried
 
 
-def test_a_runtime_that_the_device_lacks_is_one_line() -> None:
+def test_a_runtime_that_the_device_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(makers.MAKERS, "executorch")
     device = device_here().model_copy(update={"runtimes": ("executorch",)})
     with pytest.raises(DeviceError, match=r"has no openvino\. It has: executorch\.$"):
         runtimes_to_try(device, "openvino", is_foreign=False)

@@ -13,7 +13,7 @@ from edgevit.device import Device
 from edgevit.errors import BadFileError, DeviceError
 from edgevit.machine.cpuinfo import parse_clusters
 from edgevit.machine.localdevice import choose_preset
-from edgevit.machine.wheels import KNOWN_PACKAGES, runtime_wheel
+from edgevit.machine.wheels import RUNTIME_PACKAGES, runtime_wheel
 
 DEVICES = Path(__file__).parents[1] / "devices"
 NAMES = [name for name in list_devices() if name != "local"]
@@ -160,9 +160,9 @@ def test_every_runtime_with_wheels_says_whether_the_board_can_install_it(device)
         runtime
         for runtime in device.runtimes
         for python in device.os.python
-        if runtime in KNOWN_PACKAGES and has_wheel(runtime, python, device)
+        if runtime in RUNTIME_PACKAGES and has_wheel(runtime, python, device)
     }
-    unable = {runtime for runtime in device.runtimes if runtime in KNOWN_PACKAGES} - able
+    unable = {runtime for runtime in device.runtimes if runtime in RUNTIME_PACKAGES} - able
     assert "onnxruntime" in able
     assert unable == WITHOUT_WHEEL.get(device.name, set())
 

@@ -15,7 +15,7 @@ from importlib.resources import files
 from edgevit.errors import UnknownNameError
 
 # The table of runtimes is in a higher layer.
-AGENT_RUNTIMES = ("onnxruntime", "openvino", "litert", "tensorrt", "torchscript")
+AGENT_RUNTIMES = ("onnxruntime", "openvino", "litert", "executorch", "tensorrt", "torchscript")
 SENSORS = ("board.files", "board.linux", "board.raspberrypi", "board.jetson", "board.tegrastats", "board.power",
            "board.sensors")  # fmt: skip
 MODULES_BEFORE_RUNTIME = (
@@ -40,9 +40,11 @@ MODULES_BEFORE_RUNTIME = (
     "board.inference",
     "board.session",
 )
-# Of one runtime alone.
+# Of some runtimes alone.
 RUNTIME_MODULES = {
     "onnxruntime": ("board.ortsession",),
+    "litert": ("board.chatter",),
+    "executorch": ("board.chatter",),
     "tensorrt": (
         "board.cuda",
         "board.trtexec",

@@ -6,7 +6,7 @@ from edgevit.device import Device
 from edgevit.doctor.finding import Finding, gib, note, numbers, ok, problem, warning
 from edgevit.errors import DeviceError
 from edgevit.machine.facts import Facts
-from edgevit.machine.wheels import KNOWN_PACKAGES, RUNTIME_PACKAGES, board_requirements, runtime_wheel
+from edgevit.machine.wheels import RUNTIME_PACKAGES, board_requirements, runtime_wheel
 
 # ONNX Runtime, numpy and Pillow take some 180 MiB unpacked, and pip as much again while it unpacks them.
 DISK_TIGHT_MIB, DISK_LEAST_MIB = 1024, 400
@@ -32,7 +32,7 @@ def check_system(facts: Facts, device: Device | None, runtime: str | None) -> tu
         *(
             check_wheel(facts, name, name == needed)
             for name in dict.fromkeys((needed, *runtimes))
-            if name in KNOWN_PACKAGES
+            if name in RUNTIME_PACKAGES
         ),
     )
 

@@ -1,34 +1,17 @@
-"""The process that converts a graph: python -m edgevit.export.litert_child GRAPH.onnx OUT.tflite.
-
-Why it could not is the last line of stderr that begins with REASON; the exit code is then 1.
-"""
+"""The process that converts a graph: python -m edgevit.export.litert_child GRAPH.onnx OUT.tflite."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 
-REASON = "edgevit: "
+from edgevit.export.child import exit_code
 
 
 def main(graph_path: str, target: str) -> int:
     import onnx
 
-    from edgevit.errors import EdgevitError
-
-    try:
-        convert(onnx.load(graph_path), target)
-    except EdgevitError as error:
-        print(f"{REASON}{error}", file=sys.stderr)
-        return 1
-    except MemoryError:
-        print(f"{REASON}out of memory. Close other programs, or take a smaller model.", file=sys.stderr)
-        return 1
-    except Exception as error:  # litert-torch's passes raise about any type
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        print(f"{REASON}{type(error).__name__} {reason[:250]}".rstrip(". ") + ".", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(lambda: convert(onnx.load(graph_path), target))
 
 
 def convert(graph: object, target: str) -> None:

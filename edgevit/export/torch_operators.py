@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from edgevit.errors import EdgevitError
+from edgevit.export.linear_layers import DOMAIN, LINEAR
 
 TYPES = {
     onnx.TensorProto.FLOAT: torch.float32,
@@ -240,6 +241,7 @@ OPERATORS: dict[tuple[str, str], Callable[[Operands, Attributes], Any]] = {
     ("", "Identity"): lambda operands, attributes: operands[0],
     ("", "InstanceNormalization"): _instance_norm,
     ("", "LayerNormalization"): _layer_norm,
+    (DOMAIN, LINEAR): _plain(F.linear),
     ("", "LeakyRelu"): lambda operands, attributes: F.leaky_relu(operands[0], attributes.get("alpha", 0.01)),
     ("", "MatMul"): _matmul,
     ("", "MaxPool"): _pool(F.max_pool2d),

@@ -76,7 +76,7 @@ def device_from(facts: MachineFacts) -> Device:
         caches=facts.caches,
         memory=Memory(ram_mib=facts.ram_mib),
         os=OperatingSystem(name=facts.os_name, glibc=facts.glibc, python=(facts.python,)),
-        runtimes=("onnxruntime", "openvino", "litert", "torchscript"),
+        runtimes=("onnxruntime", "openvino", "litert", "executorch", "torchscript"),
         quantization=choose_preset(arch, isa),
         threads=fast_cores,
         sensors=_sensors(facts),

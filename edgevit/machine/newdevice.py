@@ -12,7 +12,7 @@ from edgevit.errors import DeviceError
 from edgevit.machine.cpuinfo import UNKNOWN_CLOCK_MHZ
 from edgevit.machine.facts import Facts
 from edgevit.machine.localdevice import MachineFacts, device_from
-from edgevit.machine.wheels import KNOWN_PACKAGES, runtime_wheel
+from edgevit.machine.wheels import RUNTIME_PACKAGES, runtime_wheel
 from edgevit.recipe import Name
 
 # QEMU's model of a core, or the nearest that has the same instructions: it has no A78AE and no Carmel.
@@ -137,7 +137,7 @@ def _runtimes(facts: Facts, arch: str) -> tuple[BoardRuntime, ...]:
 
 
 def _has_wheel(facts: Facts, runtime: str, arch: str) -> bool:
-    assert runtime in KNOWN_PACKAGES
+    assert runtime in RUNTIME_PACKAGES
     for python in _pythons(facts):
         try:
             runtime_wheel(runtime, python, facts.glibc, arch)

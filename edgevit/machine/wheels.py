@@ -42,7 +42,7 @@ WHEELS: dict[str, tuple[Wheel, ...]] = {
     ),
     "torch": (Wheel("2.13.0", "3.10", "3.14", "2.28"),),
     "ai-edge-litert": (Wheel("2.3.0", "3.10", "3.14", "2.27"), Wheel("2.1.0", "3.9", "3.9", "2.27")),
-    "executorch": (Wheel("1.5.1", "3.10", "3.13", "2.28"),),
+    "executorch": (Wheel("1.5.1", "3.10", "3.14", "2.28"),),
     "numpy": (
         Wheel("2.4.6", "3.11", "3.14", "2.27"),
         Wheel("2.2.6", "3.10", "3.10", "2.17"),
@@ -60,11 +60,11 @@ RUNTIME_PACKAGES = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
     "litert": "ai-edge-litert",
+    "executorch": "executorch",
     "torchscript": "torch",
 }
-# Runtimes that a board may have, though edgevit makes no artifact for them yet: doctor says whether they would install.
-# TensorRT comes with JetPack, not as a wheel.
-KNOWN_PACKAGES = {**RUNTIME_PACKAGES, "executorch": "executorch"}
+# What a runtime's wheel needs and does not ask for: ExecuTorch's library is linked to torch's.
+COMPANIONS = {"executorch": ("torch",)}
 # What agent.py needs beside the runtime.
 AGENT_PACKAGES = ("numpy", "pillow")
 # Runtimes that come with the board's system, not as a wheel, and what a bundle's requirements.txt says of them.
@@ -84,11 +84,11 @@ def board_requirement(runtime: str, python: str, glibc: str = "2.28", arch: str 
 
 
 def runtime_wheel(runtime: str, python: str, glibc: str, arch: str) -> str | None:
-    """The pinned wheel of any runtime of KNOWN_PACKAGES; None for one that does not come as a wheel.
+    """The pinned wheel of any runtime of RUNTIME_PACKAGES; None for one that does not come as a wheel.
 
     Raises DeviceError when there is no wheel for such a board.
     """
-    package = KNOWN_PACKAGES.get(runtime)
+    package = RUNTIME_PACKAGES.get(runtime)
     return _requirement(package, python, glibc, arch) if package else None
 
 
@@ -108,7 +108,10 @@ def board_requirements(
         try:
             served[_minor(python)] = (
                 *(() if runtime in WITH_THE_SYSTEM else (board_requirement(runtime, python, glibc, arch),)),
-                *(_requirement(package, python, glibc, arch) for package in AGENT_PACKAGES),
+                *(
+                    _requirement(package, python, glibc, arch)
+                    for package in (*COMPANIONS.get(runtime, ()), *AGENT_PACKAGES)
+                ),
             )
         except DeviceError as error:
             refusal = refusal or error

@@ -21,6 +21,7 @@ MAKERS: dict[RuntimeName, str] = {
     "onnxruntime": "edgevit.makers.onnx",
     "openvino": "edgevit.makers.onnx",
     "litert": "edgevit.makers.litert",
+    "executorch": "edgevit.makers.executorch",
     "tensorrt": "edgevit.makers.tensorrt",
     "torchscript": "edgevit.makers.torchscript",
 }

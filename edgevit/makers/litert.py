@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.build import FORM, Builder
-from edgevit.data.batches import input_batches, predict_all
+from edgevit.build import Builder
+from edgevit.data.batches import input_batches
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.litert import export_litert
 from edgevit.export.names import fused_names
-from edgevit.hops import approximate_parity, exact_parity
+from edgevit.hops import approximate_parity
+from edgevit.makers.converted import conversion_parity, left_in_float, of_onnx, require_single_pictures
 from edgevit.policies import FP32, exact_policy, litert_policies
 from edgevit.policy import Kind, Policy
 from edgevit.quantize.calibrators import Distribution
@@ -23,8 +24,6 @@ from edgevit.quantize.litert import observe_tensors, quantize_litert
 from edgevit.quantize.tflite import QuantizableOperators, quantizable_operators, read_operators
 from edgevit.recipe import RuntimeName
 from edgevit.workshop import Artifact, Logits, Workshop
-
-NAMED_IN_NOTES = 5
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class LiteRtMaker:
 
     @property
     def kind(self) -> Kind:
-        return self._builder.kind(_of_onnx(self._exact))
+        return self._builder.kind(of_onnx(self._exact))
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker."""
@@ -73,7 +72,7 @@ class LiteRtMaker:
         except EdgevitError as error:
             return replace(artifact, failed=str(error), parity=())
         if done.left_in_float:
-            shop.progress.note(_left_in_float(name, done.left_in_float))
+            shop.progress.note(left_in_float(name, "LiteRT's quantizer", done.left_in_float))
         hop = approximate_parity(f"fp32 -> {name}", form.logits, logits, shop)
         return replace(artifact, parity=(*artifact.parity, hop))
 
@@ -84,27 +83,18 @@ class LiteRtMaker:
 
     def _convert(self, policy: Policy) -> Converted:
         """The policy's form in fp32, compared with the torch model, or with the .onnx file that was given."""
-        shop, form = self._shop, self._builder.form(_of_onnx(policy))
+        shop, form = self._shop, self._builder.form(of_onnx(policy))
         source = form.artifact.path
         if source not in self._converted:
             shop.progress.stage("Converting to LiteRT")
             path = export_litert(source, source.with_suffix(".tflite"), lambda done: shop.progress.update(done, 0))
             artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
             logits = shop.logits(artifact, shop.probes)
-            origin, reference = self._reference(form.logits)
-            hop = exact_parity(f"{origin} -> litert", reference, logits, shop)
+            hop = conversion_parity("litert", form.logits, logits, shop)
             artifact = replace(artifact, parity=(*form.artifact.parity, hop))
             offered = quantizable_operators(read_operators(path), fused_names(form.graph))
             self._converted[source] = Converted(artifact, logits, offered)
         return self._converted[source]
-
-    def _reference(self, rewritten: Logits) -> tuple[str, Logits]:
-        subject = self._shop.subject
-        if subject.model is None:
-            return "rewritten", rewritten
-        from edgevit.train.evaluate import torch_run
-
-        return "torch", predict_all(torch_run(subject.model), self._shop.probes, subject.preprocess)
 
     def _observed(self, form: Converted, policy: Policy) -> Mapping[str, Distribution]:
         shop, path = self._shop, form.artifact.path
@@ -121,22 +111,11 @@ class LiteRtMaker:
 
 
 def make(shop: Workshop, runtime: RuntimeName) -> LiteRtMaker:
-    if shop.spec.dynamic_batch:
-        raise InputError("--runtime litert takes one picture at a time. Leave --dynamic-batch out.")
+    require_single_pictures("litert", shop)
     return LiteRtMaker(shop)
-
-
-def _of_onnx(policy: Policy) -> Policy:
-    """The same form of the graph, for ONNX Runtime, which proves it before it is converted."""
-    return Policy.model_validate({**policy.model_dump(include=FORM), "runtime": "onnxruntime"})
 
 
 def _with_channels_last(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
     for pixels in batches:
         is_float = pixels.dtype == np.float32
         yield np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)) if is_float else pixels  # (1, H, W, C)
-
-
-def _left_in_float(name: str, nodes: tuple[str, ...]) -> str:
-    more = f" and {len(nodes) - NAMED_IN_NOTES} more" if len(nodes) > NAMED_IN_NOTES else ""
-    return f"{name}: LiteRT's quantizer left {', '.join(nodes[:NAMED_IN_NOTES])}{more} in float."

@@ -54,6 +54,7 @@ RUNTIMES = {
     "onnxruntime": RuntimeEntry("edgevit.runtimes.onnxruntime", "onnxruntime", ".onnx", ""),
     "openvino": RuntimeEntry("edgevit.runtimes.openvino", "openvino", ".onnx", "openvino"),
     "litert": RuntimeEntry("edgevit.runtimes.litert", "ai_edge_litert", ".tflite", "litert"),
+    "executorch": RuntimeEntry("edgevit.runtimes.executorch", "executorch", ".pte", "executorch"),
     "tensorrt": RuntimeEntry("edgevit.runtimes.tensorrt", "tensorrt", ".onnx", ""),
     "torchscript": RuntimeEntry("edgevit.runtimes.torchscript", "torch", ".ts", "train"),
 }

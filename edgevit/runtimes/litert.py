@@ -5,21 +5,16 @@ Python 3.8, numpy and one of the two only: this file is also a part of the bundl
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-import tempfile
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgevit.board.chatter import without_chatter
 from edgevit.board.inference import check_pixels
 from edgevit.errors import BadFileError, InputError, MissingExtraError, ShapeMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 RUNTIME = "litert"
@@ -27,13 +22,8 @@ RUNTIME = "litert"
 DELEGATE = "edgevit.delegate"
 WITHOUT_DEFAULT_DELEGATES = "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
 PACKAGES = ("ai_edge_litert", "tflite_runtime")
-CHATTER = (
-    "INFO: Created TensorFlow Lite",
-    "INFO: Initialized TensorFlow Lite",
-    "WARNING: Attempting to use a delegate",
-)
-
-_STDERR_LOCK = threading.Lock()
+# Of each interpreter it says that it made a delegate.
+CHATTER = "INFO: (Created|Initialized) TensorFlow Lite|WARNING: Attempting to use a delegate"
 
 
 class LiteRtSession:
@@ -105,7 +95,7 @@ def open_session(path: str, threads: int, config: dict[str, str]) -> LiteRtSessi
         raise BadFileError(path, "is a directory, not a model." if os.path.isdir(path) else "there is no such file.")
     try:
         _check_identifier(path)
-        with _without_chatter():
+        with without_chatter(CHATTER):
             interpreter = interpreters.Interpreter(model_path=path, **options)
             interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
@@ -170,26 +160,6 @@ def _quantized(pixels: NDArray[Any], scale: tuple[float, int], kind: Any) -> NDA
     limits = np.iinfo(kind)
     levels = np.rint(pixels / np.float32(scale[0])) + np.float32(scale[1])
     return np.clip(levels, limits.min, limits.max).astype(kind)
-
-
-@contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
-    """LiteRT tells stderr of each interpreter that it made a delegate, from C++; all else that is said there stays."""
-    with _STDERR_LOCK, tempfile.TemporaryFile() as said:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            said.seek(0)
-            lines = [
-                line for line in said.read().splitlines(True) if not line.decode(errors="replace").startswith(CHATTER)
-            ]
-            if lines:
-                os.write(2, b"".join(lines))
 
 
 def _lite_reason(error: Exception) -> str:

@@ -74,7 +74,7 @@ def _recipes(root: Path, good: str) -> None:
         "anchor": ("name: tiny\n", "name: &name tiny\n"),
         "no-model": ("model:", "modle:"),
         "unknown-precision": ("precision: fp32", "precision: int8-statc"),
-        "executorch": ("runtime: onnxruntime", "runtime: executorch"),
+        "unknown-runtime": ("runtime: onnxruntime", "runtime: ncnn"),
         "unknown-device": ("device: rpi5", "device: rpi-5"),
         "unknown-dataset": ("source: digits", "source: digitz"),
         "unknown-model": ("name: vit_tiny_patch16_224", "name: vit_tiny_patch16_225"),

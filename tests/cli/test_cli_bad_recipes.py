@@ -45,9 +45,9 @@ CONTENTS = [
     ("unknown-precision", "line 12, key 'export.precision': must be 'auto', 'fp32', 'fp16', 'int8-dynamic',"),
     ("unknown-precision", "not 'int8-statc'. Did you mean 'int8-static'?"),
     (
-        "executorch",
-        "line 12, key 'export.runtime': must be 'auto', 'onnxruntime', 'openvino', 'litert', 'tensorrt' or "
-        "'torchscript', not 'executorch'.",
+        "unknown-runtime",
+        "line 12, key 'export.runtime': must be 'auto', 'onnxruntime', 'openvino', 'litert', 'executorch', 'tensorrt' "
+        "or 'torchscript', not 'ncnn'.",
     ),
     ("bad-name", "line 2, key 'name': must match ^[a-z0-9][a-z0-9._-]*$, not '../tiny'."),
     ("empty", "is empty."),

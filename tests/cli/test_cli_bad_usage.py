@@ -68,8 +68,8 @@ NUMBERS = [
         "'int4' is not one of 'auto', 'fp32', 'fp16', 'int8-dynamic', 'int8-static', 'mixed'.",
     ),
     (
-        f"{EXPORT} --runtime executorch",
-        "'executorch' is not one of 'auto', 'onnxruntime', 'openvino', 'litert', 'tensorrt', 'torchscript'.",
+        f"{EXPORT} --runtime ncnn",
+        "'ncnn' is not one of 'auto', 'onnxruntime', 'openvino', 'litert', 'executorch', 'tensorrt', 'torchscript'.",
     ),
     (f"{EXPORT} --calibration-images 0", "Invalid value for '--calibration-images': 0 is not in the range"),
     (f"{EXPORT} --threads 0", "Invalid value for '--threads': 0 is not in the range 1<=x<=1024."),

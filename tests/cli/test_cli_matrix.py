@@ -19,7 +19,7 @@ from edgevit.results import Matrix
 def matrix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: Callable[..., Ended]) -> Callable[..., Ended]:
     """matrix(*words) of the tiny ViT as an .onnx file, in ONNX Runtime and OpenVINO."""
     monkeypatch.setattr(build, "export_onnx", lambda *_: vit_graph())
-    for name in ("litert", "torchscript"):
+    for name in ("litert", "executorch", "torchscript"):
         monkeypatch.delitem(makers.MAKERS, name)
     monkeypatch.setattr(judge, "measure_interleaved", lambda runs, **_: {name: steady(2.0) for name in runs})
     monkeypatch.chdir(tmp_path)

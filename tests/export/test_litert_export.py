@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgevit.errors import EdgevitError, MissingExtraError
-from edgevit.export import litert, litert_child
+from edgevit.export import child, litert, litert_child
 from edgevit.export.litert import export_litert
 from edgevit.runtimes import open_session
 
@@ -100,7 +100,7 @@ def test_it_says_that_it_goes_on_and_its_child_does_not_outlive_an_interruption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child_that(monkeypatch, "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)")
-    monkeypatch.setattr(litert, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(child, "POLL_SECONDS", 0.01)
 
     def interrupt(seconds: int) -> None:
         if (tmp_path / "m.onnx").exists() and (tmp_path / "m.onnx").read_text():

@@ -58,9 +58,15 @@ def test_a_board_without_wheels_is_told_what_would_have_them(python, glibc, arch
         board_requirement("onnxruntime", python, glibc, arch)
 
 
+def test_executorch_comes_with_the_torch_that_its_library_is_linked_to():
+    assert board_requirements("executorch", ("3.11",), "2.36") == (
+        "executorch==1.5.1", "torch==2.13.0", "numpy==2.4.6", "pillow==13.0.0",
+    )  # fmt: skip
+
+
 def test_an_unknown_runtime_is_refused():
     with pytest.raises(
-        InputError, match=r"wheels of the runtime 'tensorrt'\. Take one of: litert, onnxruntime, openvino, torchscript"
+        InputError, match=r"wheels of the runtime 'tensorrt'\. Take one of: executorch, litert, onnxruntime, openvino"
     ):
         board_requirement("tensorrt", "3.11")
 

@@ -54,6 +54,12 @@ def make_artifact(tmp_path: Path, make_onnx: Callable[..., Path]) -> Make:
             from tiny_tflite import write_tflite
 
             return write_tflite(tmp_path / "artifact.tflite", batch=batch)
+        if runtime == "executorch":
+            if batch is None:
+                pytest.skip("a .pte file says how large its tensors may become, not that they may")
+            from tiny_pte import write_pte
+
+            return write_pte(tmp_path / "artifact.pte")
         assert runtime == "torchscript", f"this test knows no artifact for {runtime} yet"
         return write_torchscript(tmp_path / "artifact.ts", batch)
 
@@ -87,6 +93,8 @@ def test_logits_are_those_of_the_model(runtime: str, make_artifact: Make, pixels
 def test_a_session_says_what_it_is(runtime: str, make_artifact: Make) -> None:
     session = open_session(make_artifact(runtime, 1), runtime, 1)
     package = sys.modules[RUNTIMES[runtime].package]
+    if runtime == "executorch":  # its package is a namespace
+        package = package.version
     assert (session.runtime, session.version) == (runtime, package.__version__)
     assert session.input_shape == (1, 3, SIDE, SIDE)
 
@@ -167,15 +175,15 @@ def test_a_missing_package_is_named_with_its_installation(runtime: str, monkeypa
 
 
 def test_a_runtime_is_known_by_its_files_suffix_and_onnx_files_are_usually_for_onnxruntime() -> None:
-    found = [runtime_for(name) for name in ("x/model.onnx", "m.ts", "m.tflite")]
-    assert found == ["onnxruntime", "torchscript", "litert"]
+    found = [runtime_for(name) for name in ("x/model.onnx", "m.ts", "m.tflite", "m.pte")]
+    assert found == ["onnxruntime", "torchscript", "litert", "executorch"]
     assert runtime_for(Path("MODEL.ONNX")) == "onnxruntime"
 
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
         BadFileError,
-        match=r"model.bin: has the suffix '.bin', and no runtime opens that. Known are: .onnx, .tflite, .ts\.",
+        match=r"model.bin: has the suffix '.bin', and no runtime opens that. Known are: .onnx, .tflite, .pte, .ts\.",
     ):
         runtime_for("model.bin")
 

@@ -1,0 +1,125 @@
+"""The maker of .pte files, for ExecuTorch: the rewritten ONNX graph, quantized as torch and lowered to XNNPACK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgevit.build import Builder
+from edgevit.data.batches import input_batches
+from edgevit.errors import EdgevitError, InputError
+from edgevit.export.executorch import Int8Nodes, Lowered, export_executorch
+from edgevit.hops import approximate_parity
+from edgevit.makers.converted import conversion_parity, left_in_float, of_onnx, require_single_pictures
+from edgevit.policies import FP32, exact_policy, executorch_policies
+from edgevit.policy import Kind, Policy
+from edgevit.quantize.apply import Assignment, assign, count_int8
+from edgevit.quantize.nodes import QuantizableNodes, quantizable_nodes
+from edgevit.recipe import RuntimeName
+from edgevit.workshop import Artifact, Logits, Workshop
+
+UNSUPPORTED = ("smooth_alpha", "equalize", "correct_bias")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One form of the graph as an fp32 .pte file. source: its .onnx file; `logits`: its own, on the probes."""
+
+    artifact: Artifact
+    source: Path
+    logits: Logits
+    nodes: QuantizableNodes
+
+
+class ExecuTorchMaker:
+    """Lowers each form of the graph once in fp32, and once for each INT8: there is no INT8 of a .pte file."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._exact = exact_policy("executorch")
+        self._builder = Builder(shop)
+        self._converted: dict[Path, Converted] = {}
+
+    @property
+    def kind(self) -> Kind:
+        return self._builder.kind(of_onnx(self._exact))
+
+    def build(self, name: str, policy: Policy) -> Artifact:
+        """See Maker."""
+        shop = self._shop
+        policy = self._exact if name == FP32 else policy
+        form = self._convert(policy)
+        artifact = replace(form.artifact, name=name, policy=policy, session=dict(policy.session))
+        if policy.precision == FP32 or not artifact.is_sound:
+            return artifact
+        shop.progress.stage(f"Quantizing: {name}")
+        artifact = replace(artifact, path=shop.folder / f"{name}.pte")
+        try:
+            artifact = self._quantized(artifact, form)
+            logits = shop.logits(artifact, shop.probes)
+        except InputError as error:
+            if not artifact.path.exists():  # no picture to calibrate on: it is not this artifact's fault
+                raise
+            return replace(artifact, failed=str(error), parity=())
+        except EdgevitError as error:
+            return replace(artifact, failed=str(error), parity=())
+        hop = approximate_parity(f"fp32 -> {name}", form.logits, logits, shop)
+        return replace(artifact, parity=(*artifact.parity, hop))
+
+    def usual(self) -> dict[str, Policy]:
+        """See Maker."""
+        return executorch_policies(self._convert(self._exact).nodes, self._shop.spec, self._shop.subject.name)
+
+    def _convert(self, policy: Policy) -> Converted:
+        """The policy's form in fp32, compared with the torch model, or with the .onnx file that was given."""
+        shop, form = self._shop, self._builder.form(of_onnx(policy))
+        source = form.artifact.path
+        if source not in self._converted:
+            shop.progress.stage("Converting to ExecuTorch")
+            path = source.with_suffix(".pte")
+            lowered = export_executorch(source, path, on_second=self._tell)
+            artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
+            logits = shop.logits(artifact, shop.probes)
+            hop = conversion_parity("executorch", form.logits, logits, shop)
+            artifact = replace(artifact, parity=(*form.artifact.parity, hop))
+            self._converted[source] = Converted(artifact, source, logits, quantizable_nodes(form.graph))
+            if lowered.portable:
+                shop.progress.note(_portable(lowered))
+        return self._converted[source]
+
+    def _quantized(self, artifact: Artifact, form: Converted) -> Artifact:
+        """The artifact once its file is written, with what computes in INT8. Raises EdgevitError, InputError."""
+        shop, policy = self._shop, artifact.policy
+        refused = [field for field in UNSUPPORTED if getattr(policy, field)]
+        if refused:
+            raise EdgevitError(f"ExecuTorch's INT8 has no {refused[0]}: it is made of a torch graph, not of ONNX.")
+        assignment = assign(form.nodes, policy)
+        wanted = Int8Nodes((*assignment.static, *assignment.attention), assignment.dynamic, policy.calibrator)
+        pictures = input_batches(shop.calibration, artifact.preprocess, 1, policy.input_type)
+        lowered = export_executorch(form.source, artifact.path, wanted, pictures, self._tell)
+        done = set(lowered.int8)
+        computed = Assignment(
+            static=tuple(name for name in wanted.static if name in done),
+            attention=(),
+            dynamic=tuple(name for name in wanted.dynamic if name in done),
+            stored=(),
+        )
+        weighted = {*form.nodes.linear, *form.nodes.conv}
+        missing = [name for name in (*wanted.static, *wanted.dynamic) if name in weighted - done]
+        if missing:
+            shop.progress.note(left_in_float(artifact.name, "XNNPACK's quantizer", missing))
+        return replace(artifact, int8=count_int8(form.nodes, computed))
+
+    def _tell(self, seconds: int) -> None:
+        self._shop.progress.update(seconds, 0)
+
+
+def make(shop: Workshop, runtime: RuntimeName) -> ExecuTorchMaker:
+    require_single_pictures("executorch", shop)
+    return ExecuTorchMaker(shop)
+
+
+def _portable(lowered: Lowered) -> str:
+    named = ", ".join(f"{count} {name}" for name, count in sorted(lowered.portable.items()))
+    parts = f"XNNPACK runs {lowered.delegates} parts"
+    return f"ExecuTorch: {parts}; between them its own kernels run, in float: {named}."
