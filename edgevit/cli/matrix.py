@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.table import Table
 
 from edgevit.cli import options
 from edgevit.cli.output import Output, speaking
+from edgevit.recipe import RuntimeName
 
 if TYPE_CHECKING:
     from edgevit.results import Matrix
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @options.device
 @click.option("-o", "--output", "out", type=options.OUTPUT_PATH, help="A folder for the page and matrix.json.")
+@click.option(
+    "--runtime",
+    "runtimes",
+    type=click.Choice(get_args(RuntimeName)),
+    multiple=True,
+    help="Only this one; may be given several times.  [default: all that the device has]",
+)
 @options.data
 @click.option("--eval-limit", type=click.IntRange(1), help="Accuracy on a stratified subset of that many pictures.")
 @options.threads
@@ -26,7 +34,14 @@ if TYPE_CHECKING:
 @options.seed
 @options.offline
 @speaking
-def matrix_command(output: Output, targets: tuple[str, ...], device: str, out: Path | None, **chosen: Any) -> None:
+def matrix_command(
+    output: Output,
+    targets: tuple[str, ...],
+    device: str,
+    out: Path | None,
+    runtimes: tuple[RuntimeName, ...],
+    **chosen: Any,
+) -> None:
     """What every runtime that the device has makes of each TARGET (a model, a checkpoint or an .onnx), by precision.
 
     Each cell is the fastest artifact that says the same as its source: its median latency, or, for a board that is not
@@ -44,9 +59,11 @@ def matrix_command(output: Output, targets: tuple[str, ...], device: str, out: P
         require_creatable(out)
     require_extras("train", "export")
     from edgevit.cli.targets import opened_target
-    from edgevit.makers import usable_runtimes
+    from edgevit.makers import require_runtime, usable_runtimes
     from edgevit.matrix import matrix_of, write_matrix
 
+    for runtime in runtimes:
+        require_runtime(profile, runtime)
     spec = ExportSpec()
     with TerminalProgress() as progress:
         subjects = [
@@ -54,7 +71,7 @@ def matrix_command(output: Output, targets: tuple[str, ...], device: str, out: P
             for target in targets
         ]
         threads = chosen["threads"] or profile.threads
-        matrix = matrix_of(subjects, profile, usable_runtimes(profile), spec, threads, progress)
+        matrix = matrix_of(subjects, profile, runtimes or usable_runtimes(profile), spec, threads, progress)
     if out is not None:
         write_matrix(matrix, out)
     if output.is_json:

@@ -11,7 +11,7 @@ from commands import Ended
 from digits_shop import steady, vit_subject
 from tiny_models import vit_graph
 
-from edgevit import build, judge, makers
+from edgevit import build, judge
 from edgevit.results import Matrix
 
 
@@ -19,13 +19,12 @@ from edgevit.results import Matrix
 def matrix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: Callable[..., Ended]) -> Callable[..., Ended]:
     """matrix(*words) of the tiny ViT as an .onnx file, in ONNX Runtime and OpenVINO."""
     monkeypatch.setattr(build, "export_onnx", lambda *_: vit_graph())
-    for name in ("litert", "executorch", "torchscript"):
-        monkeypatch.delitem(makers.MAKERS, name)
     monkeypatch.setattr(judge, "measure_interleaved", lambda runs, **_: {name: steady(2.0) for name in runs})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "vit.onnx").write_bytes(vit_graph().SerializeToString())
     (tmp_path / "preprocess.json").write_text(json.dumps(vit_subject().preprocess.to_json()))
-    return lambda *words: command("matrix", "vit.onnx", "--threads", "1", *words)
+    two = ("--runtime", "onnxruntime", "--runtime", "openvino")
+    return lambda *words: command("matrix", "vit.onnx", *two, "--threads", "1", *words)
 
 
 def test_the_table_the_reasons_and_the_next_command(matrix: Callable[..., Ended], tmp_path: Path) -> None:
@@ -51,6 +50,7 @@ def test_the_document_is_the_matrix(matrix: Callable[..., Ended]) -> None:
     ("words", "message"),
     [
         (("--device", "rpi6"), "Unknown device 'rpi6'."),
+        (("--runtime", "ncnn"), "Invalid value for '--runtime'"),
         (("-o", "vit.onnx"), "vit.onnx: exists already"),
         (("--threads", "0"), "Invalid value for '--threads'"),
     ],
@@ -62,3 +62,9 @@ def test_bad_words_are_one_line_and_leave_nothing(
     assert ended.code == 2
     assert ended.err.startswith(f"Error: {message}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["preprocess.json", "vit.onnx"]
+
+
+def test_a_runtime_that_the_device_lacks_is_refused(matrix: Callable[..., Ended]) -> None:
+    ended = matrix("--device", "rpi5")
+    assert ended.code == 5
+    assert ended.err.startswith("Error: Device 'rpi5' has no openvino.")
