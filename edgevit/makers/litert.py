@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.build import FORM, Builder
+from edgevit.build import FORM, Builder, exact_part, form_key, used
 from edgevit.data.batches import input_batches, predict_all
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.litert import export_litert
@@ -22,9 +22,11 @@ from edgevit.quantize.calibrators import Distribution
 from edgevit.quantize.litert import observe_tensors, quantize_litert
 from edgevit.quantize.tflite import QuantizableOperators, quantizable_operators, read_operators
 from edgevit.recipe import RuntimeName
+from edgevit.results import Parity
 from edgevit.workshop import Artifact, Logits, Workshop
 
 NAMED_IN_NOTES = 5
+KEPT_CONVERSIONS = 32  # on disk: a search goes through many forms, and each takes up to a minute to convert
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,21 @@ class Converted:
 class LiteRtMaker:
     """Converts each form of the graph once; keeps what its tensors hold on the calibration pictures."""
 
-    def __init__(self, shop: Workshop) -> None:
+    def __init__(self, shop: Workshop, builder: Builder) -> None:
         self._shop = shop
         self._exact = exact_policy("litert")
-        self._builder = Builder(shop)
-        self._converted: dict[Path, Converted] = {}
-        self._distributions: dict[Path, dict[str, Distribution]] = {}
+        self._builder = builder
+        self._converted: dict[str, Converted] = {}
+        self._refused: dict[str, EdgevitError] = {}
+        self._distributions: dict[str, dict[str, Distribution]] = {}
 
     @property
     def kind(self) -> Kind:
         return self._builder.kind(_of_onnx(self._exact))
+
+    @property
+    def files(self) -> set[Path]:
+        return self._builder.files | {each.artifact.path for each in self._converted.values()}
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker."""
@@ -83,47 +90,63 @@ class LiteRtMaker:
         return litert_policies(nodes, self._shop.spec, self._shop.subject.name)
 
     def _convert(self, policy: Policy) -> Converted:
-        """The policy's form in fp32, compared with the torch model, or with the .onnx file that was given."""
-        shop, form = self._shop, self._builder.form(_of_onnx(policy))
-        source = form.artifact.path
-        if source not in self._converted:
-            shop.progress.stage("Converting to LiteRT")
-            path = export_litert(source, source.with_suffix(".tflite"), lambda done: shop.progress.update(done, 0))
-            artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
-            logits = shop.logits(artifact, shop.probes)
-            origin, reference = self._reference(form.logits)
-            hop = exact_parity(f"{origin} -> litert", reference, logits, shop)
-            artifact = replace(artifact, parity=(*form.artifact.parity, hop))
-            offered = quantizable_operators(read_operators(path), fused_names(form.graph))
-            self._converted[source] = Converted(artifact, logits, offered)
-        return self._converted[source]
+        """The policy's form in fp32; one that cannot be converted is not tried again."""
+        key = form_key(policy)
+        if key in self._refused:
+            raise self._refused[key]
+        if key not in self._converted:
+            try:
+                self._converted[key] = self._newly_converted(policy)
+            except EdgevitError as error:
+                self._refused[key] = error
+                raise
+        return used(self._converted, key, KEPT_CONVERSIONS)
 
-    def _reference(self, rewritten: Logits) -> tuple[str, Logits]:
-        subject = self._shop.subject
-        if subject.model is None:
-            return "rewritten", rewritten
+    def _newly_converted(self, policy: Policy) -> Converted:
+        shop, of_onnx = self._shop, _of_onnx(policy)
+        form = self._builder.form(of_onnx)
+        source = form.artifact.path
+        shop.progress.stage("Converting to LiteRT")
+        path = export_litert(source, source.with_suffix(".tflite"), lambda done: shop.progress.update(done, 0))
+        artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
+        logits = shop.logits(artifact, shop.probes)
+        artifact = replace(artifact, parity=(*form.artifact.parity, self._hop(of_onnx, form.logits, logits)))
+        offered = quantizable_operators(read_operators(path), fused_names(form.graph))
+        return Converted(artifact, logits, offered)
+
+    def _hop(self, policy: Policy, rewritten: Logits, logits: Logits) -> Parity:
+        """From the torch model, or, where that says something else, from the rewritten graph. Of two tokens that are
+        alike, rounding decides which one goes.
+        """
+        subject, shop = self._shop.subject, self._shop
+        if policy.tokens is not None:
+            return approximate_parity("rewritten -> litert", rewritten, logits, shop)
+        is_exact = policy.image_size is None and form_key(exact_part(policy)) == form_key(policy)
+        if subject.model is None or not is_exact:
+            return exact_parity("rewritten -> litert", rewritten, logits, shop)
         from edgevit.train.evaluate import torch_run
 
-        return "torch", predict_all(torch_run(subject.model), self._shop.probes, subject.preprocess)
+        reference = predict_all(torch_run(subject.model), shop.probes, subject.preprocess)
+        return exact_parity("torch -> litert", reference, logits, shop)
 
     def _observed(self, form: Converted, policy: Policy) -> Mapping[str, Distribution]:
-        shop, path = self._shop, form.artifact.path
-        if path not in self._distributions:
+        shop, key = self._shop, form_key(policy)
+        if key not in self._distributions:
             shop.progress.stage("Calibrating")
             total = len(shop.calibration)
             batches = _with_channels_last(
                 input_batches(shop.calibration, form.artifact.preprocess, 1, policy.input_type)
             )
-            self._distributions[path] = observe_tensors(
-                path, form.offered, batches, lambda done: shop.progress.update(done, total)
+            self._distributions[key] = observe_tensors(
+                form.artifact.path, form.offered, batches, lambda done: shop.progress.update(done, total)
             )
-        return self._distributions[path]
+        return used(self._distributions, key)
 
 
-def make(shop: Workshop, runtime: RuntimeName) -> LiteRtMaker:
+def make(shop: Workshop, runtime: RuntimeName, builder: Builder) -> LiteRtMaker:
     if shop.spec.dynamic_batch:
         raise InputError("--runtime litert takes one picture at a time. Leave --dynamic-batch out.")
-    return LiteRtMaker(shop)
+    return LiteRtMaker(shop, builder)
 
 
 def _of_onnx(policy: Policy) -> Policy:
