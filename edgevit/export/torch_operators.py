@@ -42,7 +42,8 @@ def _gemm(operands: Operands, attributes: Attributes) -> torch.Tensor:
     right = right if scale == 1 else scale * right
     bias = bias if bias is None or share == 1 else share * bias
     if bias is not None and bias.dim() > 1:
-        return torch.matmul(left, right.t()) + bias
+        product: torch.Tensor = torch.matmul(left, right.t()) + bias
+        return product
     return F.linear(left, right, bias)
 
 
@@ -135,7 +136,8 @@ def _gelu(operands: Operands, attributes: Attributes) -> torch.Tensor:
 
 
 def _fast_gelu(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    return F.gelu(sum(operands[1:], operands[0]), approximate="tanh")  # of x, or of x and a bias
+    source, bias = operands[0], at(operands, 1)
+    return F.gelu(source if bias is None else source + bias, approximate="tanh")
 
 
 def _squeeze(operands: Operands, attributes: Attributes) -> torch.Tensor:

@@ -71,7 +71,8 @@ class LiteRtMaker:
             done = quantize_litert(
                 form.artifact.path, artifact.path, form.offered, policy, lambda: self._observed(form, policy)
             )
-            artifact = replace(artifact, int8=done.int8)
+            left = (_left_in_float(done.left_in_float),) if done.left_in_float else ()
+            artifact = replace(artifact, int8=done.int8, remarks=(*left, *done.remarks))
             logits = shop.logits(artifact, shop.probes)
         except InputError as error:
             if not artifact.path.exists():  # no picture to calibrate on: it is not this artifact's fault
@@ -80,7 +81,7 @@ class LiteRtMaker:
         except EdgevitError as error:
             return replace(artifact, failed=str(error), parity=())
         if done.left_in_float:
-            shop.progress.note(_left_in_float(name, done.left_in_float))
+            shop.progress.note(f"{name}: {_left_in_float(done.left_in_float)}")
         hop = approximate_parity(f"fp32 -> {name}", form.logits, logits, shop)
         return replace(artifact, parity=(*artifact.parity, hop))
 
@@ -160,6 +161,6 @@ def _with_channels_last(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any
         yield np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)) if is_float else pixels  # (1, H, W, C)
 
 
-def _left_in_float(name: str, nodes: tuple[str, ...]) -> str:
+def _left_in_float(nodes: tuple[str, ...]) -> str:
     more = f" and {len(nodes) - NAMED_IN_NOTES} more" if len(nodes) > NAMED_IN_NOTES else ""
-    return f"{name}: LiteRT's quantizer left {', '.join(nodes[:NAMED_IN_NOTES])}{more} in float."
+    return f"LiteRT's quantizer left {', '.join(nodes[:NAMED_IN_NOTES])}{more} in float."
