@@ -137,14 +137,14 @@ class Builder:
         return quantize(self.form(policy).graph, policy, preset, self.calibration(policy))
 
     def form(self, policy: Policy) -> Form:
-        key = _form_key(policy)
+        key = form_key(policy)
         if key not in self._forms:
-            exported, exact = self.exported(policy), _exact_part(policy)
-            reference = exported if _form_key(exact) == key else self.form(exact)
+            exported, exact = self.exported(policy), exact_part(policy)
+            reference = exported if form_key(exact) == key else self.form(exact)
             self._shop.progress.stage("Rewriting")
             self._made += 1
             self._forms[key] = _rewritten(exported, reference, policy, f"form-{self._made}", self._shop)
-        return _used(self._forms, key)
+        return used(self._forms, key)
 
     def exported(self, policy: Policy) -> Form:
         if policy.image_size not in self._exported:
@@ -169,25 +169,26 @@ class Builder:
                     quantizable_nodes(graph).all,
                     lambda done: shop.progress.update(done, len(shop.calibration)),
                 )
-            distributions = _used(self._distributions, key)
+            distributions = used(self._distributions, key)
             return ranges_by(policy.calibrator, distributions)
 
         return Calibration(batches, ranges)
 
 
-def _used(kept: dict[str, Kept], key: str) -> Kept:
-    """What lies under the key; of all, those used last are kept."""
+def used(kept: dict[str, Kept], key: str, most: int = KEPT_FORMS) -> Kept:
+    """What lies under the key; of all, the `most` that were used last are kept."""
     kept[key] = kept.pop(key)
-    while len(kept) > KEPT_FORMS:
+    while len(kept) > most:
         kept.pop(next(iter(kept)))
     return kept[key]
 
 
-def _form_key(policy: Policy) -> str:
+def form_key(policy: Policy) -> str:
+    """Equal for policies that have one form of the graph."""
     return policy.model_dump_json(include=FORM)
 
 
-def _exact_part(policy: Policy) -> Policy:
+def exact_part(policy: Policy) -> Policy:
     """What of the policy's form computes the same as the exported graph."""
     rewrites = tuple(name for name in policy.rewrites if name in EXACT)
     return Policy(image_size=policy.image_size, rewrites=rewrites, runtime=policy.runtime)

@@ -98,6 +98,7 @@ def _candidate(
         policy=artifact.policy,
         rewrites=artifact.rewrites,
         int8=artifact.int8,
+        remarks=artifact.remarks,
         vs_exported=speedup(timings.get(EXPORTED), timed),
         estimate=estimates.get(artifact.name),
         size_mib=artifact.path.stat().st_size / MIB if artifact.path.exists() else 0.0,

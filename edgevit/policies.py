@@ -50,6 +50,10 @@ INT8_REWRITES: dict[RuntimeName, tuple[str, ...]] = {
 }
 
 
+# They write operators of ONNX Runtime's own, which a converter to another runtime does not know, or takes apart.
+OF_ONNX_RUNTIME = ("silu", "attention")
+
+
 def exact_policy(runtime: RuntimeName) -> Policy:
     """fp32 by the exact rewrites that pay on the runtime."""
     return Policy(rewrites=PAYING_REWRITES[runtime], runtime=runtime)

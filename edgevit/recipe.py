@@ -12,7 +12,7 @@ Precision = Literal["auto", "fp32", "fp16", "int8-dynamic", "int8-static", "mixe
 RuntimeName = Literal["onnxruntime", "openvino", "litert", "executorch", "tensorrt", "torchscript"]
 AUTO: Literal["auto"] = "auto"
 RuntimeChoice = Literal["auto", RuntimeName]
-SEARCHED_RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")  # those with more than fp32 to choose from
+SEARCHED_RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino", "litert")  # with more than fp32 to choose from
 Calibrator = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]

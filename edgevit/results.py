@@ -100,7 +100,7 @@ class Candidate(Record):
     `name` is its own among the candidates. `rewrites`: those that changed its graph. estimate: where nothing could be
     measured and the target's core is known. `vs_fp32`: the fp32 candidate's latency over this one's, interleaved; above
     1 this one is faster. vs_exported: the same for the graph as the exporter left it. int8: by kind of operator, how
-    many compute in INT8, and of how many.
+    many compute in INT8, and of how many. `remarks`: sentences on what it computes.
     `why`: one sentence, why it was shipped or not.
     """
 
@@ -116,6 +116,7 @@ class Candidate(Record):
     vs_fp32: LatencyRatio | None = None
     vs_exported: LatencyRatio | None = None
     int8: dict[str, tuple[int, int]] = {}
+    remarks: tuple[str, ...] = ()
     accuracy: Accuracy | None = None
     drop: AccuracyDrop | None = None
     parity: tuple[Parity, ...] = ()

@@ -29,7 +29,7 @@ def shipped(winner: Candidate, fp32: Candidate | None, is_measured: bool, rival:
 
 
 def steps(winner: Candidate, fp32: Candidate | None) -> tuple[str, ...]:
-    """What the rewrites bought, and what computes in INT8; nothing about a step that was not taken."""
+    """What the rewrites bought, and what computes in INT8, with what is to be remarked of it."""
     found = []
     if winner.rewrites:
         bought = ""
@@ -41,7 +41,7 @@ def steps(winner: Candidate, fp32: Candidate | None) -> tuple[str, ...]:
         found.append(f"The graph was rewritten ({', '.join(winner.rewrites)}){bought}.")
     if winner.precision != FP32 and winner.int8:
         found.append(f"In INT8: {int8_words(winner)}. LayerNorm, Softmax and GELU stay in float, where they are exact.")
-    return tuple(found)
+    return (*found, *winner.remarks)
 
 
 def not_shipped(loser: Candidate, reason: str) -> str:

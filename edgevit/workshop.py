@@ -39,8 +39,8 @@ class Artifact:
 
     `preprocess`: how pictures are made into its input. `session`: what the runtime is configured with on the device.
     `rewrites`: those that changed the graph; exported: the file before them. int8: by kind of operator, how many
-    compute in INT8, and of how many. `stand_in`: what this machine runs in its stead, where only the board can run the
-    file as it is meant. `failed`: why there is no file to ship.
+    compute in INT8, and of how many. `remarks`: sentences on what it computes. `stand_in`: what this machine runs in
+    its stead, where only the board can run the file as it is meant. `failed`: why there is no file to ship.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Artifact:
     rewrites: tuple[str, ...] = ()
     exported: Path | None = None
     int8: dict[str, tuple[int, int]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
     stand_in: Path | None = None
     failed: str | None = None
 

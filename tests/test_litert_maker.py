@@ -16,13 +16,15 @@ from digits_shop import Told, device_here, digits, digits_evidence, vit_subject
 from tiny_models import vit_graph
 
 from edgevit import build
+from edgevit.build import Builder
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.onnx import read_onnx
 from edgevit.makers import build_artifacts, litert
 from edgevit.makers.litert import LiteRtMaker
-from edgevit.policy import Policy
+from edgevit.policy import Policy, TokenReduction
 from edgevit.quantize.litert import QuantizedFile
 from edgevit.recipe import ExportSpec, ParityThresholds
+from edgevit.results import Parity
 from edgevit.runtimes import open_session
 from edgevit.workshop import Artifact, Workshop
 
@@ -117,7 +119,8 @@ def test_no_calibration_picture_ends_the_work(make_shop: Callable[..., Workshop]
 def test_an_int8_that_cannot_be_built_is_there_with_its_reason_and_others_go_on(
     make_shop: Callable[..., Workshop],
 ) -> None:
-    maker = LiteRtMaker(make_shop())
+    shop = make_shop()
+    maker = LiteRtMaker(shop, Builder(shop))
     odd = maker.build(
         "odd", Policy(runtime="litert", linear="int8-dynamic", equalize=True, rewrites=maker._exact.rewrites)
     )
@@ -162,6 +165,70 @@ def test_a_model_that_cannot_be_converted_ends_the_work(
     monkeypatch.setattr(litert, "export_litert", fail)
     with pytest.raises(EdgevitError, match="its process ended by SIGSEGV"):
         build_artifacts(shop, ("litert",))
+
+
+def maker_of(shop: Workshop) -> tuple[LiteRtMaker, Builder]:
+    builder = Builder(shop)
+    return LiteRtMaker(shop, builder), builder
+
+
+def test_a_form_is_converted_once_for_all_precisions_and_after_its_graph_was_forgotten(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = make_shop()
+    maker, builder = maker_of(shop)
+    fp32 = maker.build("fp32", maker._exact)
+    monkeypatch.setattr(builder, "form", None)
+    monkeypatch.setattr(litert, "export_litert", None)
+    int8 = maker.build("int8", maker._exact.model_copy(update={"linear": "int8-dynamic"}))
+    assert (int8.failed, fp32.path.name, int8.path.name) == (None, "form-1.tflite", "int8.tflite")
+    assert fp32.path in maker.files
+    assert int8.path not in maker.files
+
+
+def test_a_form_that_cannot_be_converted_is_tried_once(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fail(graph: Path, *rest: object) -> Path:
+        asked.append(graph)
+        raise EdgevitError("It cannot be converted.")
+
+    monkeypatch.setattr(litert, "export_litert", fail)
+    maker, _ = maker_of(make_shop())
+    for name in ("one", "two"):
+        with pytest.raises(EdgevitError, match=r"^It cannot be converted\.$"):
+            maker.build(name, maker._exact)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "hop", "by"),
+    [
+        ({}, "torch -> litert", "exact"),
+        ({"rewrites": ("gelu-tanh",)}, "rewritten -> litert", "exact"),
+        ({"tokens": TokenReduction(method="merge", removed=(3, 4))}, "rewritten -> litert", "approximate"),
+    ],
+)
+def test_a_form_is_held_to_what_it_was_made_of(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch, change: Any, hop: str, by: str
+) -> None:
+    asked = []
+
+    def told(kind: str, measure: Callable[..., Parity]) -> Callable[..., Parity]:
+        def measured(name: str, *rest: Any) -> Parity:
+            asked.append((name, kind))
+            return measure(name, *rest)
+
+        return measured
+
+    monkeypatch.setattr(litert, "export_litert", lambda graph, path, told: Path(shutil.copy(converted("vit"), path)))
+    for kind in ("exact", "approximate"):
+        monkeypatch.setattr(litert, f"{kind}_parity", told(kind, getattr(litert, f"{kind}_parity")))
+    maker, _ = maker_of(make_shop())
+    maker.build("it", maker._exact.model_copy(update=change))
+    assert asked == [(hop, by)]
 
 
 def test_the_fp32_logits_are_the_graphs(make_shop: Callable[..., Workshop], tmp_path: Path) -> None:

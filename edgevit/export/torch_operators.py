@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import onnx
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from edgevit.errors import EdgevitError
 from edgevit.export.linear_layers import DOMAIN, LINEAR
+from edgevit.export.torch_indexing import Attributes, Operands, as_tensor, at, gather, slices, top_k, whole
 
 TYPES = {
     onnx.TensorProto.FLOAT: torch.float32,
@@ -18,16 +19,6 @@ TYPES = {
     onnx.TensorProto.INT32: torch.int32,
     onnx.TensorProto.INT64: torch.int64,
 }
-Attributes = dict[str, Any]
-Operands = Sequence[Any]
-
-
-def _at(operands: Operands, position: int) -> Any:
-    return operands[position] if position < len(operands) else None
-
-
-def _whole(values: Any) -> list[int]:
-    return [int(value) for value in values.reshape(-1)]
 
 
 def _conv(operands: Operands, attributes: Attributes) -> torch.Tensor:
@@ -41,69 +32,38 @@ def _conv(operands: Operands, attributes: Attributes) -> torch.Tensor:
     strides, dilations = attributes.get("strides", [1] * rank), attributes.get("dilations", [1] * rank)
     groups = attributes.get("group", 1)
     function = {1: F.conv1d, 2: F.conv2d}[rank]
-    return function(pixels, weight, _at(operands, 2), list(strides), begin, list(dilations), groups)
+    return function(pixels, weight, at(operands, 2), list(strides), begin, list(dilations), groups)
 
 
 def _gemm(operands: Operands, attributes: Attributes) -> torch.Tensor:
     left = operands[0].t() if attributes.get("transA") else operands[0]
     right = operands[1] if attributes.get("transB") else operands[1].t()
-    bias = _at(operands, 2)
+    bias = at(operands, 2)
     scale, share = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
     right = right if scale == 1 else scale * right
-    return F.linear(left, right, bias if bias is None or share == 1 else share * bias)
-
-
-def _matmul(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    left, right = operands
-    return torch.matmul(left, right)
+    bias = bias if bias is None or share == 1 else share * bias
+    if bias is not None and bias.dim() > 1:
+        product: torch.Tensor = torch.matmul(left, right.t()) + bias
+        return product
+    return F.linear(left, right, bias)
 
 
 def _reshape(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    source, shape = operands[0], _whole(operands[1])
+    source, shape = operands[0], whole(operands[1])
     if not attributes.get("allowzero"):
         shape = [source.shape[axis] if size == 0 else size for axis, size in enumerate(shape)]
     reshaped: torch.Tensor = source.reshape(shape)
     return reshaped
 
 
-def _slice(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    result, starts, ends = operands[0], _whole(operands[1]), _whole(operands[2])
-    axes = list(range(len(starts))) if _at(operands, 3) is None else _whole(operands[3])
-    steps = [1] * len(starts) if _at(operands, 4) is None else _whole(operands[4])
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        chosen = range(result.shape[axis])[start:end:step]
-        if step > 0:
-            index = [slice(None)] * result.dim()
-            index[axis] = slice(chosen.start, chosen.stop, step)
-            result = result[tuple(index)]
-        else:
-            result = result.index_select(axis, torch.tensor(list(chosen)))
-    tensor: torch.Tensor = result
-    return tensor
-
-
-def _gather(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    source, indices, axis = operands[0], operands[1], attributes.get("axis", 0)
-    if isinstance(indices, torch.Tensor):
-        return torch.stack([source.select(axis, int(indices))]) if indices.dim() == 0 else source[indices]
-    size = source.shape[axis]
-    positions = [index % size for index in _whole(indices)]
-    if indices.ndim == 0:
-        chosen: torch.Tensor = source.select(axis, positions[0])
-        return chosen
-    if positions == list(range(positions[0], positions[0] + len(positions))):
-        picked = source.narrow(axis, positions[0], len(positions))
-    else:
-        picked = source.index_select(axis, torch.tensor(positions))
-    shape = [*source.shape[:axis], *indices.shape, *source.shape[axis + 1 :]]
-    reshaped: torch.Tensor = picked.reshape(shape)
-    return reshaped
+def _arg_max(operands: Operands, attributes: Attributes) -> torch.Tensor:
+    return torch.argmax(operands[0], dim=attributes.get("axis", 0), keepdim=bool(attributes.get("keepdims", 1)))
 
 
 def _split(operands: Operands, attributes: Attributes) -> tuple[torch.Tensor, ...]:
     source, axis = operands[0], attributes.get("axis", 0)
-    if _at(operands, 1) is not None:
-        sizes: Any = _whole(operands[1])
+    if at(operands, 1) is not None:
+        sizes: Any = whole(operands[1])
     else:
         sizes = -(-source.shape[axis] // attributes["outputs"])
     return torch.split(source, sizes, dim=axis)
@@ -111,8 +71,8 @@ def _split(operands: Operands, attributes: Attributes) -> tuple[torch.Tensor, ..
 
 def _reduce(function: Callable[..., torch.Tensor]) -> Callable[[Operands, Attributes], torch.Tensor]:
     def reduce(operands: Operands, attributes: Attributes) -> torch.Tensor:
-        source, axes = operands[0], _at(operands, 1)
-        chosen = attributes.get("axes") if axes is None else _whole(axes)
+        source, axes = operands[0], at(operands, 1)
+        chosen = attributes.get("axes") if axes is None else whole(axes)
         dims = list(chosen) if chosen is not None else list(range(source.dim()))
         return function(source, dim=dims, keepdim=bool(attributes.get("keepdims", 1)))
 
@@ -122,7 +82,7 @@ def _reduce(function: Callable[..., torch.Tensor]) -> Callable[[Operands, Attrib
 def _layer_norm(operands: Operands, attributes: Attributes) -> torch.Tensor:
     source, axis = operands[0], attributes.get("axis", -1)
     shape = source.shape[axis:] if axis < 0 else source.shape[axis % source.dim() :]
-    return F.layer_norm(source, list(shape), operands[1], _at(operands, 2), attributes.get("epsilon", 1e-5))
+    return F.layer_norm(source, list(shape), operands[1], at(operands, 2), attributes.get("epsilon", 1e-5))
 
 
 def _instance_norm(operands: Operands, attributes: Attributes) -> torch.Tensor:
@@ -155,9 +115,9 @@ def _pool(function: Callable[..., torch.Tensor]) -> Callable[[Operands, Attribut
 
 
 def _pad(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    source, pads, value = operands[0], _whole(operands[1]), _at(operands, 2)
+    source, pads, value = operands[0], whole(operands[1]), at(operands, 2)
     rank = source.dim()
-    axes = list(range(rank)) if _at(operands, 3) is None else [axis % rank for axis in _whole(operands[3])]
+    axes = list(range(rank)) if at(operands, 3) is None else [axis % rank for axis in whole(operands[3])]
     both = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
     widths = [side for axis in reversed(range(rank)) for side in both.get(axis, (0, 0))]
     mode = attributes.get("mode", b"constant").decode()
@@ -168,7 +128,7 @@ def _pad(operands: Operands, attributes: Attributes) -> torch.Tensor:
 
 
 def _clip(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    limits = [None if limit is None else float(limit.reshape(-1)[0]) for limit in (_at(operands, 1), _at(operands, 2))]
+    limits = [None if limit is None else float(limit.reshape(-1)[0]) for limit in (at(operands, 1), at(operands, 2))]
     return torch.clamp(operands[0], *limits)
 
 
@@ -176,13 +136,18 @@ def _gelu(operands: Operands, attributes: Attributes) -> torch.Tensor:
     return F.gelu(operands[0], approximate=attributes.get("approximate", b"none").decode())
 
 
+def _fast_gelu(operands: Operands, attributes: Attributes) -> torch.Tensor:
+    source, bias = operands[0], at(operands, 1)
+    return F.gelu(source if bias is None else source + bias, approximate="tanh")
+
+
 def _squeeze(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    axes = _at(operands, 1)
-    return torch.squeeze(operands[0]) if axes is None else torch.squeeze(operands[0], _whole(axes))
+    axes = at(operands, 1)
+    return torch.squeeze(operands[0]) if axes is None else torch.squeeze(operands[0], whole(axes))
 
 
 def _unsqueeze(operands: Operands, attributes: Attributes) -> torch.Tensor:
-    result, axes = operands[0], _whole(operands[1])
+    result, axes = operands[0], whole(operands[1])
     rank = result.dim() + len(axes)
     for axis in sorted(axis % rank for axis in axes):
         result = result.unsqueeze(axis)
@@ -192,7 +157,7 @@ def _unsqueeze(operands: Operands, attributes: Attributes) -> torch.Tensor:
 
 def _expand(operands: Operands, attributes: Attributes) -> torch.Tensor:
     source: torch.Tensor = operands[0]
-    return source * torch.ones(_whole(operands[1]), dtype=source.dtype)
+    return source * torch.ones(whole(operands[1]), dtype=source.dtype)
 
 
 def _depth_to_space(operands: Operands, attributes: Attributes) -> torch.Tensor:
@@ -219,21 +184,29 @@ def _plain(function: Callable[..., torch.Tensor]) -> Callable[[Operands, Attribu
 
 OPERATORS: dict[tuple[str, str], Callable[[Operands, Attributes], Any]] = {
     ("", "Add"): _plain(torch.add),
+    ("", "ArgMax"): _arg_max,
     ("", "AveragePool"): _pool(F.avg_pool2d),
     ("", "BatchNormalization"): _batch_norm,
     ("", "Cast"): lambda operands, attributes: operands[0].to(TYPES[attributes["to"]]),
     ("", "Clip"): _clip,
-    ("", "Concat"): lambda operands, attributes: torch.cat(list(operands), dim=attributes["axis"]),
+    ("", "Concat"): lambda operands, attributes: torch.cat(
+        [as_tensor(each) for each in operands], dim=attributes["axis"]
+    ),
     ("", "Conv"): _conv,
     ("", "DepthToSpace"): _depth_to_space,
     ("", "Div"): _plain(torch.div),
+    ("", "Equal"): lambda operands, attributes: torch.eq(as_tensor(operands[0]), as_tensor(operands[1])),
     ("", "Erf"): _plain(torch.erf),
     ("", "Exp"): _plain(torch.exp),
     ("", "Expand"): _expand,
     ("", "Flatten"): lambda operands, attributes: operands[0].flatten(attributes.get("axis", 1)),
-    ("", "Gather"): _gather,
+    ("", "Gather"): gather,
     ("", "Gelu"): _gelu,
+    ("com.microsoft", "FastGelu"): _fast_gelu,
     ("com.microsoft", "Gelu"): _gelu,
+    ("com.microsoft", "QuickGelu"): lambda operands, attributes: (
+        operands[0] * torch.sigmoid(attributes.get("alpha", 1.702) * operands[0])
+    ),
     ("", "Gemm"): _gemm,
     ("", "GlobalAveragePool"): lambda operands, attributes: operands[0].mean(dim=[2, 3], keepdim=True),
     ("", "HardSigmoid"): _hard_sigmoid,
@@ -243,7 +216,12 @@ OPERATORS: dict[tuple[str, str], Callable[[Operands, Attributes], Any]] = {
     ("", "LayerNormalization"): _layer_norm,
     (DOMAIN, LINEAR): _plain(F.linear),
     ("", "LeakyRelu"): lambda operands, attributes: F.leaky_relu(operands[0], attributes.get("alpha", 0.01)),
-    ("", "MatMul"): _matmul,
+    ("", "Log"): _plain(torch.log),
+    ("", "LpNormalization"): lambda operands, attributes: F.normalize(
+        operands[0], attributes.get("p", 2), attributes.get("axis", -1)
+    ),
+    ("", "MatMul"): _plain(torch.matmul),
+    ("", "Max"): _plain(torch.maximum),
     ("", "MaxPool"): _pool(F.max_pool2d),
     ("", "Mul"): _plain(torch.mul),
     ("", "Neg"): _plain(torch.neg),
@@ -256,13 +234,14 @@ OPERATORS: dict[tuple[str, str], Callable[[Operands, Attributes], Any]] = {
     ("", "Relu"): _plain(F.relu),
     ("", "Reshape"): _reshape,
     ("", "Sigmoid"): _plain(torch.sigmoid),
-    ("", "Slice"): _slice,
+    ("", "Slice"): slices,
     ("", "Softmax"): lambda operands, attributes: F.softmax(operands[0], dim=attributes.get("axis", -1)),
     ("", "Split"): _split,
     ("", "Sqrt"): _plain(torch.sqrt),
     ("", "Squeeze"): _squeeze,
     ("", "Sub"): _plain(torch.sub),
     ("", "Tanh"): _plain(torch.tanh),
+    ("", "TopK"): top_k,
     ("", "Transpose"): lambda operands, attributes: operands[0].permute(list(attributes["perm"])),
     ("", "Unsqueeze"): _unsqueeze,
 }

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol
 
+from edgevit.build import Builder
 from edgevit.device import Device
 from edgevit.errors import DeviceError, EdgevitError
 from edgevit.policies import FP32
@@ -16,7 +19,7 @@ from edgevit.recipe import AUTO, RuntimeChoice, RuntimeName
 from edgevit.runtimes import BUILT_ON_BOARD, RUNTIMES
 from edgevit.workshop import Artifact, Workshop, nothing_made
 
-# Each module has make(shop, runtime) -> Maker.
+# Each module has make(shop, runtime, builder) -> Maker. builder: the shop's, which several of its makers may share.
 MAKERS: dict[RuntimeName, str] = {
     "onnxruntime": "edgevit.makers.onnx",
     "openvino": "edgevit.makers.onnx",
@@ -33,6 +36,10 @@ class Maker(Protocol):
     @property
     def kind(self) -> Kind: ...
 
+    @property
+    def files(self) -> AbstractSet[Path]:
+        """What further artifacts are made of."""
+
     def build(self, name: str, policy: Policy) -> Artifact:
         """The artifact, with the parity of every hop that led to it; INT8 that fails is one that says why.
 
@@ -46,8 +53,9 @@ class Maker(Protocol):
         """
 
 
-def maker_for(runtime: RuntimeName, shop: Workshop) -> Maker:
-    maker: Maker = importlib.import_module(MAKERS[runtime]).make(shop, runtime)
+def maker_for(runtime: RuntimeName, shop: Workshop, builder: Builder) -> Maker:
+    """Raises InputError for what `shop.spec` asks for and the runtime does not have."""
+    maker: Maker = importlib.import_module(MAKERS[runtime]).make(shop, runtime, builder)
     return maker
 
 
@@ -110,7 +118,7 @@ def made_by(runtime: RuntimeName, shop: Workshop) -> tuple[Artifact, ...]:
 
 
 def _of_runtime(runtime: RuntimeName, shop: Workshop) -> tuple[tuple[Artifact, ...], Kind]:
-    maker = maker_for(runtime, shop)
+    maker = maker_for(runtime, shop, Builder(shop))
     fp32 = maker.build(FP32, Policy(runtime=runtime))
     if not fp32.is_sound:
         return (fp32,), maker.kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgevit.build import Builder
+from edgevit.build import Builder, form_key
 from edgevit.data.batches import input_batches
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.executorch import Int8Nodes, Lowered, export_executorch
@@ -34,15 +34,19 @@ class Converted:
 class ExecuTorchMaker:
     """Lowers each form of the graph once in fp32, and once for each INT8: there is no INT8 of a .pte file."""
 
-    def __init__(self, shop: Workshop) -> None:
+    def __init__(self, shop: Workshop, builder: Builder) -> None:
         self._shop = shop
         self._exact = exact_policy("executorch")
-        self._builder = Builder(shop)
-        self._converted: dict[Path, Converted] = {}
+        self._builder = builder
+        self._converted: dict[str, Converted] = {}
 
     @property
     def kind(self) -> Kind:
         return self._builder.kind(of_onnx(self._exact))
+
+    @property
+    def files(self) -> set[Path]:
+        return self._builder.files | {each.artifact.path for each in self._converted.values()}
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker."""
@@ -71,21 +75,22 @@ class ExecuTorchMaker:
         return executorch_policies(self._convert(self._exact).nodes, self._shop.spec, self._shop.subject.name)
 
     def _convert(self, policy: Policy) -> Converted:
-        """The policy's form in fp32, compared with the torch model, or with the .onnx file that was given."""
-        shop, form = self._shop, self._builder.form(of_onnx(policy))
-        source = form.artifact.path
-        if source not in self._converted:
+        """The policy's form in fp32, compared with what it was made of."""
+        key = form_key(policy)
+        if key not in self._converted:
+            shop, source_policy = self._shop, of_onnx(policy)
+            form = self._builder.form(source_policy)
             shop.progress.stage("Converting to ExecuTorch")
-            path = source.with_suffix(".pte")
+            source, path = form.artifact.path, form.artifact.path.with_suffix(".pte")
             lowered = export_executorch(source, path, on_second=self._tell)
             artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
             logits = shop.logits(artifact, shop.probes)
-            hop = conversion_parity("executorch", form.logits, logits, shop)
+            hop = conversion_parity("executorch", source_policy, form.logits, logits, shop)
             artifact = replace(artifact, parity=(*form.artifact.parity, hop))
-            self._converted[source] = Converted(artifact, source, logits, quantizable_nodes(form.graph))
+            self._converted[key] = Converted(artifact, source, logits, quantizable_nodes(form.graph))
             if lowered.portable:
                 shop.progress.note(_portable(lowered))
-        return self._converted[source]
+        return self._converted[key]
 
     def _quantized(self, artifact: Artifact, form: Converted) -> Artifact:
         """The artifact once its file is written, with what computes in INT8. Raises EdgevitError, InputError."""
@@ -107,16 +112,18 @@ class ExecuTorchMaker:
         weighted = {*form.nodes.linear, *form.nodes.conv}
         missing = [name for name in (*wanted.static, *wanted.dynamic) if name in weighted - done]
         if missing:
-            shop.progress.note(left_in_float(artifact.name, "XNNPACK's quantizer", missing))
+            remark = left_in_float("XNNPACK's quantizer", missing)
+            shop.progress.note(f"{artifact.name}: {remark}")
+            artifact = replace(artifact, remarks=(remark,))
         return replace(artifact, int8=count_int8(form.nodes, computed))
 
     def _tell(self, seconds: int) -> None:
         self._shop.progress.update(seconds, 0)
 
 
-def make(shop: Workshop, runtime: RuntimeName) -> ExecuTorchMaker:
+def make(shop: Workshop, runtime: RuntimeName, builder: Builder) -> ExecuTorchMaker:
     require_single_pictures("executorch", shop)
-    return ExecuTorchMaker(shop)
+    return ExecuTorchMaker(shop, builder)
 
 
 def _portable(lowered: Lowered) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.build import Builder
+from edgevit.build import Builder, form_key, used
 from edgevit.data.batches import input_batches
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.litert import export_litert
@@ -25,6 +25,8 @@ from edgevit.quantize.tflite import QuantizableOperators, quantizable_operators,
 from edgevit.recipe import RuntimeName
 from edgevit.workshop import Artifact, Logits, Workshop
 
+KEPT_CONVERSIONS = 32  # on disk: a search goes through many forms, and each takes up to a minute to convert
+
 
 @dataclass(frozen=True)
 class Converted:
@@ -38,16 +40,21 @@ class Converted:
 class LiteRtMaker:
     """Converts each form of the graph once; keeps what its tensors hold on the calibration pictures."""
 
-    def __init__(self, shop: Workshop) -> None:
+    def __init__(self, shop: Workshop, builder: Builder) -> None:
         self._shop = shop
         self._exact = exact_policy("litert")
-        self._builder = Builder(shop)
-        self._converted: dict[Path, Converted] = {}
-        self._distributions: dict[Path, dict[str, Distribution]] = {}
+        self._builder = builder
+        self._converted: dict[str, Converted] = {}
+        self._refused: dict[str, EdgevitError] = {}
+        self._distributions: dict[str, dict[str, Distribution]] = {}
 
     @property
     def kind(self) -> Kind:
         return self._builder.kind(of_onnx(self._exact))
+
+    @property
+    def files(self) -> set[Path]:
+        return self._builder.files | {each.artifact.path for each in self._converted.values()}
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker."""
@@ -63,7 +70,8 @@ class LiteRtMaker:
             done = quantize_litert(
                 form.artifact.path, artifact.path, form.offered, policy, lambda: self._observed(form, policy)
             )
-            artifact = replace(artifact, int8=done.int8)
+            left = (left_in_float("LiteRT's quantizer", done.left_in_float),) if done.left_in_float else ()
+            artifact = replace(artifact, int8=done.int8, remarks=(*left, *done.remarks))
             logits = shop.logits(artifact, shop.probes)
         except InputError as error:
             if not artifact.path.exists():  # no picture to calibrate on: it is not this artifact's fault
@@ -71,8 +79,8 @@ class LiteRtMaker:
             return replace(artifact, failed=str(error), parity=())
         except EdgevitError as error:
             return replace(artifact, failed=str(error), parity=())
-        if done.left_in_float:
-            shop.progress.note(left_in_float(name, "LiteRT's quantizer", done.left_in_float))
+        for remark in left:
+            shop.progress.note(f"{name}: {remark}")
         hop = approximate_parity(f"fp32 -> {name}", form.logits, logits, shop)
         return replace(artifact, parity=(*artifact.parity, hop))
 
@@ -82,37 +90,48 @@ class LiteRtMaker:
         return litert_policies(nodes, self._shop.spec, self._shop.subject.name)
 
     def _convert(self, policy: Policy) -> Converted:
-        """The policy's form in fp32, compared with the torch model, or with the .onnx file that was given."""
-        shop, form = self._shop, self._builder.form(of_onnx(policy))
+        """The policy's form in fp32; one that cannot be converted is not tried again."""
+        key = form_key(policy)
+        if key in self._refused:
+            raise self._refused[key]
+        if key not in self._converted:
+            try:
+                self._converted[key] = self._newly_converted(policy)
+            except EdgevitError as error:
+                self._refused[key] = error
+                raise
+        return used(self._converted, key, KEPT_CONVERSIONS)
+
+    def _newly_converted(self, policy: Policy) -> Converted:
+        shop, source_policy = self._shop, of_onnx(policy)
+        form = self._builder.form(source_policy)
         source = form.artifact.path
-        if source not in self._converted:
-            shop.progress.stage("Converting to LiteRT")
-            path = export_litert(source, source.with_suffix(".tflite"), lambda done: shop.progress.update(done, 0))
-            artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
-            logits = shop.logits(artifact, shop.probes)
-            hop = conversion_parity("litert", form.logits, logits, shop)
-            artifact = replace(artifact, parity=(*form.artifact.parity, hop))
-            offered = quantizable_operators(read_operators(path), fused_names(form.graph))
-            self._converted[source] = Converted(artifact, logits, offered)
-        return self._converted[source]
+        shop.progress.stage("Converting to LiteRT")
+        path = export_litert(source, source.with_suffix(".tflite"), lambda done: shop.progress.update(done, 0))
+        artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
+        logits = shop.logits(artifact, shop.probes)
+        hop = conversion_parity("litert", source_policy, form.logits, logits, shop)
+        artifact = replace(artifact, parity=(*form.artifact.parity, hop))
+        offered = quantizable_operators(read_operators(path), fused_names(form.graph))
+        return Converted(artifact, logits, offered)
 
     def _observed(self, form: Converted, policy: Policy) -> Mapping[str, Distribution]:
-        shop, path = self._shop, form.artifact.path
-        if path not in self._distributions:
+        shop, key = self._shop, form_key(policy)
+        if key not in self._distributions:
             shop.progress.stage("Calibrating")
             total = len(shop.calibration)
             batches = _with_channels_last(
                 input_batches(shop.calibration, form.artifact.preprocess, 1, policy.input_type)
             )
-            self._distributions[path] = observe_tensors(
-                path, form.offered, batches, lambda done: shop.progress.update(done, total)
+            self._distributions[key] = observe_tensors(
+                form.artifact.path, form.offered, batches, lambda done: shop.progress.update(done, total)
             )
-        return self._distributions[path]
+        return used(self._distributions, key)
 
 
-def make(shop: Workshop, runtime: RuntimeName) -> LiteRtMaker:
+def make(shop: Workshop, runtime: RuntimeName, builder: Builder) -> LiteRtMaker:
     require_single_pictures("litert", shop)
-    return LiteRtMaker(shop)
+    return LiteRtMaker(shop, builder)
 
 
 def _with_channels_last(batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:

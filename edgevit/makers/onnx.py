@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgevit.build import Builder, best_calibrated, by_calibrator
 from edgevit.errors import InputError
 from edgevit.policies import FP16, FP32, default_policies, exact_policy
@@ -13,14 +15,18 @@ from edgevit.workshop import Artifact, Workshop
 class OnnxMaker:
     """A Builder's artifacts. fp32 is by the exact rewrites that pay on the runtime."""
 
-    def __init__(self, shop: Workshop, runtime: RuntimeName) -> None:
+    def __init__(self, shop: Workshop, runtime: RuntimeName, builder: Builder) -> None:
         self._shop = shop
         self._exact = exact_policy(runtime)
-        self._builder = Builder(shop)
+        self._builder = builder
 
     @property
     def kind(self) -> Kind:
         return self._builder.kind(self._exact)
+
+    @property
+    def files(self) -> set[Path]:
+        return self._builder.files
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker."""
@@ -38,8 +44,8 @@ class OnnxMaker:
         return {**policies, **{name: by_calibrator(policies[name], best) for name in calibrated}}
 
 
-def make(shop: Workshop, runtime: RuntimeName) -> OnnxMaker:
+def make(shop: Workshop, runtime: RuntimeName, builder: Builder) -> OnnxMaker:
     """Raises InputError for fp16, which CPUs run no faster."""
     if shop.spec.precision == FP16:
         raise InputError(f"--precision {FP16} is for --runtime tensorrt, not {runtime}. Leave --precision out.")
-    return OnnxMaker(shop, runtime)
+    return OnnxMaker(shop, runtime, builder)

@@ -6,6 +6,7 @@ What is verified here is the .onnx itself, by ONNX Runtime on the CPU, and that 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import onnx
 
@@ -31,10 +32,10 @@ PRECISION_ENTRY, FLOAT32_ENTRY = "tensorrt.precision", "tensorrt.float32_layers"
 class TensorRtMaker:
     """A Builder's artifacts, each held to the rules of every TensorRT version that the device may have."""
 
-    def __init__(self, shop: Workshop, versions: tuple[Support, ...]) -> None:
+    def __init__(self, shop: Workshop, versions: tuple[Support, ...], builder: Builder) -> None:
         self._shop = shop
         self._versions = versions
-        self._builder = Builder(shop)
+        self._builder = builder
         rewrites = exact_policy("tensorrt").rewrites
         if any("LayerNormalization" not in version.operators for version in versions):
             rewrites = (*(name for name in rewrites if name != "layer-norm"), "norm-parts")
@@ -43,6 +44,10 @@ class TensorRtMaker:
     @property
     def kind(self) -> Kind:
         return self._builder.kind(Policy(runtime="tensorrt"))  # before norms are written out
+
+    @property
+    def files(self) -> set[Path]:
+        return self._builder.files
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker. One that breaks a rule has failed, with the rule and its source."""
@@ -96,7 +101,7 @@ class TensorRtMaker:
         return replace(artifact, stand_in=stand_in, parity=(*artifact.parity, hop))
 
 
-def make(shop: Workshop, runtime: RuntimeName) -> TensorRtMaker:
+def make(shop: Workshop, runtime: RuntimeName, builder: Builder) -> TensorRtMaker:
     """Raises InputError for a precision or a batch that TensorRT's engines do not have here, DeviceError for a device
     without a TensorRT that is known.
     """
@@ -112,7 +117,8 @@ def make(shop: Workshop, runtime: RuntimeName) -> TensorRtMaker:
         names = " and ".join(version.version for version in versions)
         shop.progress.note(f"Exporting with opset {newest}, the newest that TensorRT {names} reads.")
         shop = replace(shop, spec=spec.model_copy(update={"opset": newest}))
-    return TensorRtMaker(shop, versions)
+        builder = Builder(shop)
+    return TensorRtMaker(shop, versions, builder)
 
 
 def _session(policy: Policy, graph: onnx.ModelProto) -> dict[str, str]:

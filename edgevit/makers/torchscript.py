@@ -21,6 +21,7 @@ from edgevit.workshop import Artifact, Logits, Workshop, nothing_made
 
 class TorchScriptMaker:
     kind: Kind = "transformer"
+    files: frozenset[Path] = frozenset()
 
     def __init__(self, shop: Workshop, model: torch.nn.Module) -> None:
         self._shop, self._model = shop, model
@@ -62,7 +63,7 @@ class TorchScriptMaker:
         return Artifact(name, policy, path, self._shop.subject.preprocess, session={})
 
 
-def make(shop: Workshop, runtime: RuntimeName) -> TorchScriptMaker:
+def make(shop: Workshop, runtime: RuntimeName, builder: object) -> TorchScriptMaker:
     if shop.spec.precision not in ("auto", FP32, DYNAMIC):
         raise InputError(
             f"--runtime torchscript runs fp32 and {DYNAMIC}, not {shop.spec.precision}. Leave --precision out."

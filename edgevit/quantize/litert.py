@@ -23,7 +23,8 @@ from edgevit.policy import Policy
 from edgevit.quantize.apply import Assignment, assign, count_int8
 from edgevit.quantize.calibration import ranges_of
 from edgevit.quantize.calibrators import Distribution
-from edgevit.quantize.tflite import QuantizableOperators, read_operators, tensor_ranks
+from edgevit.quantize.tflite import QuantizableOperators, read_operators, tensor_ranks, tensor_scales
+from edgevit.quantize.tflite_remarks import remarks_on
 from edgevit.store import write_bytes
 
 Batches = Iterable[NDArray[Any]]
@@ -32,10 +33,14 @@ UNSUPPORTED = ("smooth_alpha", "equalize", "correct_bias")
 
 @dataclass(frozen=True)
 class QuantizedFile:
-    """int8: by kind of operator, (in INT8, of all). left_in_float: ONNX nodes that the policy wanted in INT8."""
+    """int8: by kind of operator, (in INT8, of all). left_in_float: ONNX nodes that the policy wanted in INT8.
+
+    `remarks`: on what stays in float between INT8 operators, and on Softmax (see tflite_remarks).
+    """
 
     int8: dict[str, tuple[int, int]]
     left_in_float: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def quantize_litert(
@@ -55,21 +60,19 @@ def quantize_litert(
         raise EdgevitError(f"LiteRT's INT8 has no {refused[0]}: it is made from a file, not from the ONNX graph.")
     assignment = _by_scope(offered, policy)
     engine = _quantizer(source)
-    static = {*assignment.static, *assignment.attention}
+    observed = distributions() if assignment.static or assignment.attention else {}
     try:
         with _quiet():
             engine.load_quantization_recipe(_recipe(offered.kinds, assignment, policy))
-            result = (
-                {"calibration_result": _statistics(policy, distributions(), tensor_ranks(source))} if static else {}
-            )
-            content = engine.quantize(**result, enable_progress_bar=False, enable_progress_report=False)
+            ranges = {"calibration_result": _statistics(policy, observed, tensor_ranks(source))} if observed else {}
+            content = engine.quantize(**ranges, enable_progress_bar=False, enable_progress_report=False)
     except EdgevitError:
         raise
     except Exception as error:  # ai-edge-quantizer raises about any type
         reason = (str(error).strip().splitlines() or [""])[0][:300]
         raise EdgevitError(f"LiteRT cannot quantize this model: {type(error).__name__} {reason}".rstrip()) from error
     write_bytes(target, bytes(content.quantized_model))
-    return _checked(target, offered, assignment)
+    return _checked(target, offered, assignment, observed)
 
 
 def observe_tensors(
@@ -143,13 +146,20 @@ def _statistics(
     }
 
 
-def _checked(target: Path, offered: QuantizableOperators, assignment: Assignment) -> QuantizedFile:
+def _checked(
+    target: Path, offered: QuantizableOperators, assignment: Assignment, observed: Mapping[str, Distribution]
+) -> QuantizedFile:
     """What is in INT8 in the file that was written; the quantizer says nothing of what it leaves out."""
-    done = {operator.scope.removesuffix(";") for operator in read_operators(target) if operator.is_int8}
+    operators = read_operators(target)
+    done = {operator.scope.removesuffix(";") for operator in operators if operator.is_int8}
     wanted = (*assignment.static, *assignment.attention, *assignment.dynamic)
     missing = {scope for scope in wanted if not _is_among(scope, done)}
     left = Assignment(*(tuple(scope for scope in part if scope not in missing) for part in _parts(assignment)))
-    return QuantizedFile(count_int8(offered.nodes, left), tuple(sorted({offered.names[scope] for scope in missing})))
+    return QuantizedFile(
+        count_int8(offered.nodes, left),
+        tuple(sorted({offered.names[scope] for scope in missing})),
+        remarks_on(operators, tensor_scales(target), observed, offered.origins),
+    )
 
 
 def _parts(assignment: Assignment) -> Sequence[tuple[str, ...]]:

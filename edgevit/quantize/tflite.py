@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgevit.policy import ConvKind
 from edgevit.quantize.nodes import PICTURE_CHANNELS, QuantizableNodes
@@ -14,6 +14,7 @@ from edgevit.quantize.nodes import PICTURE_CHANNELS, QuantizableNodes
 CONV, DEPTHWISE, LINEAR, ATTENTION = "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"
 WEIGHTED = (CONV, DEPTHWISE, LINEAR)
 INT16, INT8 = 7, 9  # of TensorType in LiteRT's schema
+LARGEST = {INT8: 127, INT16: 32767}
 # They hand activations on as they are, or take their largest or mean.
 PASSING = frozenset({
     "RESHAPE", "TRANSPOSE", "PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "SLICE", "STRIDED_SLICE", "SPLIT",
@@ -40,14 +41,32 @@ class Operator:
     is_int8: bool
 
 
+class Scale(NamedTuple):
+    """Of a tensor with one scale for all its values. kind: INT8 or INT16."""
+
+    tensor: str
+    kind: int
+    scale: float
+    zero_point: int
+
+    @property
+    def top(self) -> float:
+        """The largest value that it can hold."""
+        return self.scale * (LARGEST[self.kind] - self.zero_point)
+
+
 @dataclass(frozen=True)
 class QuantizableOperators:
-    """`nodes`: scopes by kind. By scope: the ONNX node's name, LiteRT's kind of operator, its tensors' numbers."""
+    """`nodes`: scopes by kind. By scope: the ONNX node's name, LiteRT's kind of operator, its tensors' numbers.
+
+    origins: by what any node is called in the file, its name in the ONNX graph.
+    """
 
     nodes: QuantizableNodes
     names: Mapping[str, str]
     kinds: Mapping[str, str]
     tensors: Mapping[str, tuple[int, ...]]
+    origins: Mapping[str, str]
 
 
 def read_operators(path: Path) -> tuple[Operator, ...]:
@@ -69,6 +88,19 @@ def tensor_ranks(path: Path) -> dict[str, int]:
 
     (graph,) = flatbuffer_utils.read_model(str(path)).subgraphs
     return {tensor.name.decode(): len(_shape(tensor)) for tensor in graph.tensors}
+
+
+def tensor_scales(path: Path) -> dict[int, Scale]:
+    """By its number, the scale of each tensor of the file's only graph that holds integers by a single one."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    (graph,) = flatbuffer_utils.read_model(str(path)).subgraphs
+    return {
+        number: Scale(tensor.name.decode(), tensor.type, float(entry.scale[0]), int(entry.zeroPoint[0]))
+        for number, tensor in enumerate(graph.tensors)
+        if tensor.type in (INT8, INT16) and (entry := tensor.quantization) is not None
+        if entry.scale is not None and len(entry.scale) == 1
+    }
 
 
 def quantizable_operators(operators: Iterable[Operator], names: Mapping[str, str]) -> QuantizableOperators:
@@ -95,6 +127,7 @@ def quantizable_operators(operators: Iterable[Operator], names: Mapping[str, str
         {operator.scope: names.get(operator.node, operator.node) for operator in offered},
         {operator.scope: operator.kind for operator in offered},
         {operator.scope: (*operator.inputs, *operator.outputs) for operator in offered},
+        dict(names),
     )
 
 

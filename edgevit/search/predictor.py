@@ -12,9 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.policy import Policy
+from edgevit.recipe import SEARCHED_RUNTIMES as RUNTIMES
 from edgevit.search.trials import Prediction, Trial, Variant
 
 MIN_TRIALS = 8
+MIN_OF_RUNTIME = 4  # what one runtime is fast at tells little about another
 DOUBT = 2.0  # root mean square errors; of normal errors one in forty is larger on that side
 NEGLIGIBLE = 0.25  # of the accuracy that may be lost
 Figures = tuple[float, float]  # cost, points lost
@@ -22,12 +25,14 @@ ALPHAS = (0.01, 0.1, 1.0)  # how much the regression is held back; the best by l
 
 
 def predict_cost(variant: Variant, known: Sequence[Trial]) -> Prediction | None:
-    """The cost that trials with a measured one lead to expect; None below MIN_TRIALS of them.
+    """The cost that trials with a measured one lead to expect; None below MIN_TRIALS of them, or MIN_OF_RUNTIME of its
+    runtime.
 
     Its error is that of predicting each known trial from all the others.
     """
     measured = [trial for trial in known if trial.cost is not None]
-    if len(measured) < MIN_TRIALS:
+    of_runtime = sum(trial.policy.runtime == variant.policy.runtime for trial in measured)
+    if len(measured) < MIN_TRIALS or of_runtime < MIN_OF_RUNTIME:
         return None
     expected, error = _regression(measured, _log_costs(measured), [variant])
     return Prediction(cost=math.exp(expected[0]), relative_error=error)
@@ -81,11 +86,19 @@ def features(variant: Variant) -> dict[str, float | str]:
         "float nodes": math.log1p(len(policy.float_nodes)),
         "input": policy.input_type,
         "runtime": policy.runtime,
+        **_kernels(policy),
         "session": json.dumps(policy.session, sort_keys=True),
         "threads": math.log(policy.threads) if policy.threads else 0.0,
         "threads are the device's": str(policy.threads is None),
         **{f"rewrite {name}": 1.0 for name in policy.rewrites},
     }
+
+
+def _kernels(policy: Policy) -> dict[str, float | str]:
+    """How a further runtime's precisions differ from those of the first: dynamic INT8 is LiteRT's fastest."""
+    if policy.runtime == RUNTIMES[0]:
+        return {}
+    return {f"{policy.runtime}: linear": policy.linear, f"{policy.runtime}: conv": policy.conv}
 
 
 def _log_costs(trials: Sequence[Trial]) -> list[float]:

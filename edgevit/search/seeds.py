@@ -27,8 +27,8 @@ def seeds(spaces: Spaces, schedule: Schedule) -> tuple[Seed, ...]:
 
     fp32; dynamic linear layers; static, without and with its residual sums; mixed (linear layers dynamic, convolutions
     static, all of them or the pointwise ones, without and with INT8 attention); and all static with its own rewrites,
-    as far as the space has them: each alone on every runtime; then each, on further runtimes the richest only, at the
-    next smaller image size and with a moderate and a strong token reduction.
+    as far as the space has them: each alone on every runtime; then each, on further runtimes dynamic linear layers and
+    the richest only, at the next smaller image size and with a moderate and a strong token reduction.
     """
     turns = itertools.zip_longest(*(_of_model(model, space, schedule) for model, space in spaces.items()))
     found = tuple(seed for turn in turns for seed in turn if seed is not None)
@@ -49,7 +49,7 @@ def _wanted(space: SearchSpace) -> Iterator[Parameters]:
         for precision in precisions:
             yield {"runtime": runtime, **precision}
     for runtime in space.runtimes:
-        for precision in precisions if runtime == space.runtimes[0] else precisions[-1:]:
+        for precision in precisions if runtime == space.runtimes[0] else (*precisions[1:2], *precisions[-1:]):
             for size in space.image_sizes[1 : 1 + MOST_SMALLER_SIZES]:
                 yield {"runtime": runtime, "image_size": size, **precision}
             for kept in _moderate_and_strong(space):

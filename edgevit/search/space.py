@@ -27,6 +27,8 @@ Parameters = Mapping[str, Choice]
 Schedule = Callable[[int, int, float, int], tuple[int, ...]]
 ALL_TOKENS = 1.0
 DEFAULT = "default"
+# Their INT8 is made of a file, not of the graph: nothing is smoothed, equalized or corrected in it beforehand.
+QUANTIZED_AS_FILES = frozenset({"litert"})
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -45,9 +47,10 @@ class SearchSpace(Record):
 
     image_sizes: the model's own first. `rewrites`: exact ones, in every policy of a runtime; int8_rewrites: more of
     them, for static INT8 alone, all or none. left_out, added: exact rewrites of which one may be left out, and one put
-    to them. approximations: at most one rewrite of each group ({'gelu': ('gelu-tanh', 'gelu-sigmoid')}).
-    sensitive_nodes: in the order in which they are better left in float; the search decides how many of them are.
-    `sessions`: of each runtime, named sets of its entries; a runtime that has no set of some name takes its first.
+    to them. lacking: of the further ones, those that a runtime has no operators for. approximations: at most one
+    rewrite of each group ({'gelu': ('gelu-tanh', 'gelu-sigmoid')}). sensitive_nodes: in the order in which they are
+    better left in float; the search decides how many of them are. `sessions`: of each runtime, named sets of its
+    entries; a runtime that has no set of some name takes its first.
     """
 
     image_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -56,6 +59,7 @@ class SearchSpace(Record):
     int8_rewrites: dict[RuntimeName, tuple[str, ...]] = {}
     left_out: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    lacking: dict[RuntimeName, tuple[str, ...]] = {}
     approximations: dict[str, tuple[str, ...]] = {}
     tokens: TokenSpace | None = None
     input_types: Annotated[tuple[InputType, ...], Field(min_length=1)] = ("float32",)
@@ -131,9 +135,11 @@ def policy_of(parameters: Parameters, space: SearchSpace, schedule: Schedule) ->
     size = chosen["image_size"]
     runtime: RuntimeName = chosen["runtime"]  # type: ignore[assignment]
     kinds = _with_kernels(runtime, {kind: chosen[kind] for kind in ("linear", "conv", "attention", "residual")})
+    is_prepared = runtime not in QUANTIZED_AS_FILES
     is_int8 = any(precision != "fp32" for precision in kinds.values())
     is_static = "int8-static" in kinds.values()
     more = (chosen["added"], *(chosen[group] for group in space.approximations))
+    more = tuple(name for name in more if name and name not in space.lacking.get(runtime, ()))
     exact = (name for name in space.rewrites.get(runtime, ()) if name != chosen["left_out"])
     further = space.int8_rewrites.get(runtime, ()) if is_static and chosen["int8_rewrites"] else ()
     fields: dict[str, Any] = {
@@ -141,19 +147,22 @@ def policy_of(parameters: Parameters, space: SearchSpace, schedule: Schedule) ->
         "image_size": None if size == space.image_sizes[0] else size,
         "threads": chosen["threads"],
         "runtime": runtime,
-        "rewrites": tuple(dict.fromkeys((*exact, *further, *(name for name in more if name)))),
+        "rewrites": tuple(dict.fromkeys((*exact, *further, *more))),
         "tokens": _reduction(chosen, space, schedule),
         "input_type": chosen["input_type"],
         "session": _session(space, runtime, str(chosen["session"])),
     }
     if is_int8:
         fields["float_nodes"] = space.sensitive_nodes[: int(chosen["float_nodes"] or 0)]
+    if is_int8 and is_prepared:
         fields["correct_bias"] = chosen["correct_bias"]
-    if kinds["linear"] != "fp32":
+    if kinds["linear"] != "fp32" and is_prepared:
         fields["smooth_alpha"] = chosen["smooth_alpha"]
     if kinds["conv"] != "fp32":
-        fields["conv_kinds"] = str(chosen["conv_kinds"]).split("+")
-    if kinds["conv"] == "int8-static":  # stored weights have a scale for each channel as it is
+        chosen_kinds = str(chosen["conv_kinds"]).split("+")
+        is_dynamic = kinds["conv"] == "int8-dynamic"
+        fields["conv_kinds"] = [kind for kind in chosen_kinds if not (is_dynamic and kind == "depthwise")]
+    if kinds["conv"] == "int8-static" and is_prepared:  # stored weights have a scale for each channel as it is
         fields["equalize"] = chosen["equalize"]
     if is_static:
         fields["calibrator"] = chosen["calibrator"]
@@ -161,11 +170,19 @@ def policy_of(parameters: Parameters, space: SearchSpace, schedule: Schedule) ->
 
 
 def _with_kernels(runtime: RuntimeName, kinds: dict[str, Choice]) -> dict[str, Choice]:
-    """OpenVINO has no fast kernel for ONNX's dynamic INT8 products, and folds stored weights by itself."""
-    if runtime != "openvino":
-        return kinds
-    replaced = {"int8-dynamic": "int8-static", "int8-weights": "fp32"}
-    return {kind: replaced.get(str(precision), precision) for kind, precision in kinds.items()}
+    """OpenVINO has no fast kernel for ONNX's dynamic INT8 products, and folds stored weights by itself.
+
+    LiteRT has none for INT8 products of two activations, has one for dynamic convolutions, where others only store
+    their weights, and its INT8 sums pay between INT8 convolutions alone (see policies.litert_policies).
+    """
+    if runtime == "openvino":
+        replaced = {"int8-dynamic": "int8-static", "int8-weights": "fp32"}
+        return {kind: replaced.get(str(precision), precision) for kind, precision in kinds.items()}
+    if runtime == "litert":
+        conv = "int8-dynamic" if kinds["conv"] == "int8-weights" else kinds["conv"]
+        residual = kinds["residual"] if conv == "int8-static" else "fp32"
+        return {**kinds, "conv": conv, "attention": "fp32", "residual": residual}
+    return kinds
 
 
 def _session_names(space: SearchSpace) -> tuple[str, ...]:

@@ -29,7 +29,10 @@ from edgevit.search.worker import Limits, anchor
 from edgevit.store import free_name, write_json, write_text
 
 RESULT, PAGE = "tune.json", "report.html"
-VERSIONED = ("numpy", "onnx", "onnxruntime", "optuna", "scikit-learn", "timm", "torch")
+VERSIONED = (
+    "ai-edge-litert", "ai-edge-quantizer", "litert-torch", "numpy", "onnx", "onnxruntime", "openvino", "optuna",
+    "scikit-learn", "timm", "torch",
+)  # fmt: skip
 
 
 class TuneBench(Prover, Protocol):

@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from edgevit.build import AUTO_CALIBRATORS
 from edgevit.device import Device
 from edgevit.errors import InputError
-from edgevit.policies import INT8_REWRITES, NO_STEM, PAYING_REWRITES, POINTWISE, int8_session
+from edgevit.policies import INT8_REWRITES, NO_STEM, OF_ONNX_RUNTIME, PAYING_REWRITES, POINTWISE, int8_session
 from edgevit.policy import Policy
 from edgevit.recipe import SEARCHED_RUNTIMES, RuntimeName
 from edgevit.runtimes import RUNTIMES, YIELD_WHEN_IDLE
+from edgevit.runtimes.litert import DELEGATE
 from edgevit.runtimes.onnxruntime import CPU_ARENA, GRAPH_LEVEL, NO_PREPACKING, PROVIDER, built_providers
 from edgevit.search.space import SearchSpace, TokenSpace
 from edgevit.tuning.traits import Traits
@@ -21,6 +22,8 @@ from edgevit.tuning.traits import Traits
 APPROXIMATIONS = {"gelu": ("gelu-tanh", "gelu-sigmoid", "gelu-piecewise")}
 # Of ONNX Runtime's builds for ARM, where somebody built them in.
 OTHER_PROVIDERS = {"XNNPACK": "XnnpackExecutionProvider", "ACL": "ACLExecutionProvider"}
+# What makes a runtime's files, besides the runtime itself.
+MADE_WITH: dict[RuntimeName, tuple[str, ...]] = {"litert": ("litert_torch", "ai_edge_quantizer")}
 KEPT = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
 
 
@@ -58,6 +61,7 @@ def search_space(
         int8_rewrites={runtime: INT8_REWRITES[runtime] for runtime in runtimes},
         left_out=tuple(name for name in PAYING_REWRITES[runtimes[0]] if name in traits.rewrites),
         added=tuple(sorted(traits.more_rewrites)),
+        lacking={"litert": OF_ONNX_RUNTIME},
         approximations={group: names for group, names in found.items() if names},
         tokens=tokens,
         input_types=("float32", "uint8"),
@@ -83,7 +87,9 @@ def searched_runtimes(device: Device, is_foreign: bool, only: RuntimeName | None
     usable = ("onnxruntime",) if is_foreign else tuple(name for name in SEARCHED_RUNTIMES if _is_usable(name, device))
     runtimes = tuple(name for name in usable if only in (None, name))
     if not runtimes:
-        raise InputError(f"--runtime {only}: cannot be searched for device '{device.name}' here, only {usable[0]}.")
+        why = ": nothing is measured, and what other kernels cost there is not known" if is_foreign else ""
+        only_these = f"only {' and '.join(usable)}{why}"
+        raise InputError(f"--runtime {only}: cannot be searched for device '{device.name}' here, {only_these}.")
     return runtimes
 
 
@@ -107,8 +113,13 @@ def _sessions(device: Device, most_threads: int) -> dict[RuntimeName, dict[str, 
         **({"no spinning": YIELD_WHEN_IDLE} if most_threads > 1 else {}),
         **{name: {PROVIDER: provider} for name, provider in OTHER_PROVIDERS.items() if provider in built_providers()},
     }
-    return {"onnxruntime": found, "openvino": {"default": int8_session("openvino", device.cpu.isa)}}
+    return {
+        "onnxruntime": found,
+        "openvino": {"default": int8_session("openvino", device.cpu.isa)},
+        "litert": {"default": {}, "no XNNPACK": {DELEGATE: "none"}},
+    }
 
 
 def _is_usable(runtime: RuntimeName, device: Device) -> bool:
-    return runtime in device.runtimes and find_spec(RUNTIMES[runtime].package) is not None
+    packages = (RUNTIMES[runtime].package, *MADE_WITH.get(runtime, ()))
+    return runtime in device.runtimes and all(find_spec(package) is not None for package in packages)

@@ -22,6 +22,7 @@ from edgevit.cost.estimate import cost_of
 from edgevit.data.pictures import PictureSet
 from edgevit.device import Device
 from edgevit.errors import DeviceError, EdgevitError, InputError, ParityError
+from edgevit.makers import Maker, maker_for
 from edgevit.policy import Policy
 from edgevit.progress import Progress
 from edgevit.quantize.nodes import is_quantized
@@ -110,6 +111,7 @@ class BuildingWorkbench:
         self.unit = MILLION_INSTRUCTIONS if core else MS
         self._shop, self._builder, self._evidence, self._held_out = shop, builder, evidence, held_out
         self._stopwatch, self._core = stopwatch, core
+        self._makers: dict[RuntimeName, Maker] = {}
         self._numbers = itertools.count()
         self._artifacts: dict[str, Artifact] = {}
         self._verdicts: dict[tuple[str, int, int], NDArray[np.bool_]] = {}
@@ -164,7 +166,8 @@ class BuildingWorkbench:
         self._verdicts = {key: verdicts for key, verdicts in self._verdicts.items() if key[0] in judged}
         reference = self._stopwatch.reference
         artifacts = [*self._artifacts.values(), *([reference] if reference else [])]
-        needed = self._builder.files | {path for each in artifacts for path in (each.path, each.exported) if path}
+        needed = {path for each in artifacts for path in (each.path, each.exported) if path}
+        needed = needed.union(self._builder.files, *(maker.files for maker in self._makers.values()))
         for path in self._shop.folder.iterdir():
             if path not in needed:
                 path.unlink()
@@ -173,7 +176,7 @@ class BuildingWorkbench:
         file = _file(policy)
         key = canonical(file)
         if key not in self._artifacts:
-            artifact = self._builder.build(f"policy-{next(self._numbers)}", file)
+            artifact = self._maker(policy.runtime).build(f"policy-{next(self._numbers)}", file)
             if artifact.failed:
                 raise EdgevitError(artifact.failed)
             broken = next((hop for hop in artifact.parity if not hop.passed), None)
@@ -182,6 +185,11 @@ class BuildingWorkbench:
             self._artifacts[key] = artifact
         made = self._artifacts[key]
         return replace(made, policy=policy, session={**made.session, **policy.session})
+
+    def _maker(self, runtime: RuntimeName) -> Maker:
+        if runtime not in self._makers:
+            self._makers[runtime] = maker_for(runtime, self._shop, self._builder)
+        return self._makers[runtime]
 
     def _is_correct(self, policy: Policy, pictures: PictureSet) -> NDArray[np.bool_]:
         return is_correct(self._shop.logits(self._artifact(policy), pictures), pictures.labels)

@@ -45,7 +45,7 @@ def child_that(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(subprocess, "Popen", start)
 
 
-@pytest.mark.parametrize("name", ["vit", "mobilevit"])
+@pytest.mark.parametrize("name", ["vit", "mobilevit", "merged"])
 def test_a_converted_model_says_what_its_graph_says(name: str) -> None:
     path = converted(name)
     session = open_session(path, "litert", 1)

@@ -11,12 +11,15 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from tiny_models import vit_graph
+from tiny_models import run_graph, vit_graph
 
 from edgevit.errors import EdgevitError
 from edgevit.export.names import fused_names, module_names
 from edgevit.export.torch_graph import GraphModule
 from edgevit.export.torch_operators import OPERATORS
+from edgevit.policies import exact_policy
+from edgevit.policy import Policy, TokenMethod, TokenReduction
+from edgevit.rewrite.form import reformed
 
 random = np.random.default_rng(0)
 PIXELS = random.standard_normal((1, 4, 6, 6)).astype(np.float32)
@@ -33,6 +36,8 @@ def whole(*values: int) -> np.ndarray:
 # (operator, constants after its first input, attributes)
 CASES: list[tuple[str, tuple[np.ndarray | None, ...], dict[str, Any]]] = [
     ("Add", (floats(4, 1, 1),), {}),
+    ("ArgMax", (), {"axis": 2, "keepdims": 0}),
+    ("ArgMax", (), {}),
     ("AveragePool", (), {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
     ("AveragePool", (), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
     ("BatchNormalization", (floats(4), floats(4), floats(4), np.abs(floats(4)) + 1), {"epsilon": 1e-3}),
@@ -58,7 +63,9 @@ CASES: list[tuple[str, tuple[np.ndarray | None, ...], dict[str, Any]]] = [
     ("LayerNormalization", (floats(6), floats(6)), {"epsilon": 1e-3}),
     ("LayerNormalization", (floats(6, 6),), {"axis": 2}),
     ("LeakyRelu", (), {"alpha": 0.2}),
+    ("LpNormalization", (), {"axis": 2}),
     ("MatMul", (floats(6, 5),), {}),
+    ("Max", (floats(6),), {}),
     ("MaxPool", (), {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
     ("MaxPool", (), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
     ("Pad", (whole(0, 0, 1, 2, 0, 0, 3, 4), np.float32(2.0)), {}),
@@ -75,6 +82,8 @@ CASES: list[tuple[str, tuple[np.ndarray | None, ...], dict[str, Any]]] = [
     ("Split", (whole(1, 3),), {"axis": 1}),
     ("Split", (), {"axis": 3, "num_outputs": 2}),
     ("Sub", (floats(6),), {}),
+    ("TopK", (whole(3),), {"axis": 2}),
+    ("TopK", (whole(2),), {"largest": 0}),
     ("Transpose", (), {"perm": [0, 2, 3, 1]}),
     ("Unsqueeze", (whole(0, 2),), {}),
     *((name, (), {}) for name in ("Erf", "Exp", "Identity", "Neg", "Reciprocal", "Relu", "Sigmoid", "Tanh")),
@@ -87,13 +96,13 @@ def one_node(kind: str, constants: tuple[np.ndarray | None, ...], attributes: di
         for i, array in enumerate(constants)
     ]
     names = ["pixels", *("" if tensor is None else tensor.name for tensor in tensors)]
-    outputs = ["y", "z"] if kind == "Split" else ["y"]
+    outputs = ["y", "z"] if kind in ("Split", "TopK") else ["y"]
     return helper.make_model(
         helper.make_graph(
             [helper.make_node(kind, names, outputs, name="the node", **attributes)],
             "g",
             [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, list(PIXELS.shape))],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info("y", TensorProto.INT64 if kind == "ArgMax" else TensorProto.FLOAT, None)],
             [tensor for tensor in tensors if tensor is not None],
         ),
         opset_imports=[helper.make_opsetid("", 20)],
@@ -116,7 +125,7 @@ def test_an_operator_computes_what_onnxruntime_does(
 
 
 def test_every_operator_of_one_tensor_is_in_a_test() -> None:
-    others = {"Cast", "Concat", "Gemm", "Mul", "Sqrt", "Squeeze"}
+    others = {"Cast", "Concat", "Equal", "Gemm", "Log", "Mul", "Sqrt", "Squeeze"}
     assert {kind for domain, kind in OPERATORS if not domain} - others == {kind for kind, _, _ in CASES}
 
 
@@ -129,6 +138,19 @@ def test_a_whole_vit_computes_what_onnxruntime_does() -> None:
     (expected,) = session.run(None, {"input": pixels})
     with torch.no_grad():
         np.testing.assert_allclose(module(torch.from_numpy(pixels)).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["merge", "prune", "fuse"])
+@pytest.mark.parametrize("gelu", ["gelu-tanh", "gelu-sigmoid", "gelu-piecewise"])
+def test_what_a_search_makes_of_a_vit_computes_what_onnxruntime_does(method: TokenMethod, gelu: str) -> None:
+    tokens = TokenReduction(method=method, removed=(3, 4))
+    graph, applied = reformed(vit_graph(), Policy(rewrites=(*exact_policy("litert").rewrites, gelu), tokens=tokens))
+    assert gelu in applied
+    module = GraphModule(graph)
+    pixels = random.standard_normal(module.input_shape).astype(np.float32)
+    with torch.no_grad():
+        found = module(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(found, run_graph(graph, pixels), rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_operator_is_named() -> None:

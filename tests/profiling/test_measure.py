@@ -72,10 +72,21 @@ def test_two_bundles_take_turns(make_bundle: MakeBundle, short: None) -> None:
     assert [node.op_type for node in profiles[1].nodes] == ["GlobalAveragePool", "Flatten", "Gemm"]
 
 
-def test_a_runtime_that_tells_no_times_is_refused(make_bundle: MakeBundle) -> None:
-    root = make_bundle(runtime={"name": "torchscript", "version": "2.9", "entry": "model.onnx", "session": {}})
-    with pytest.raises(InputError, match=rf"^{root}: runs in torchscript, which tells no times of operators\."):
+@pytest.mark.parametrize(
+    ("runtime", "why"),
+    [
+        ("torchscript", "which tells no times of operators"),
+        (
+            "litert",
+            "whose Python API tells no times of operators (https://github.com/tensorflow/tensorflow/issues/59095)",
+        ),
+    ],
+)
+def test_a_runtime_that_tells_no_times_is_refused(make_bundle: MakeBundle, runtime: str, why: str) -> None:
+    root = make_bundle(runtime={"name": runtime, "version": "2.9", "entry": "model.onnx", "session": {}})
+    with pytest.raises(InputError) as caught:
         profile_bundles([load_bundle(root)])
+    assert str(caught.value) == f"{root}: runs in {runtime}, {why}. Profile a bundle of onnxruntime."
 
 
 def test_a_model_that_cannot_be_loaded_is_bad_input(

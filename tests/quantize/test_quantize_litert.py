@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,26 @@ def test_softmax_and_gelu_are_never_in_int8(tmp_path: Path) -> None:
     operators = read_operators(tmp_path / "s.tflite")
     assert {operator.kind for operator in operators} >= {"SOFTMAX", "GELU"}
     assert not any(operator.is_int8 for operator in operators if operator.kind in ("SOFTMAX", "GELU", "MEAN", "RSQRT"))
+
+
+def test_what_stays_in_float_between_int8_products_is_remarked_and_so_are_scores_that_are_cut_off(
+    tmp_path: Path,
+) -> None:
+    policy = Policy(linear="int8-static", attention="int8-static", runtime="litert")
+    narrow = observed("vit")
+    for operator in read_operators(converted("vit")):
+        if operator.kind == "BATCH_MATMUL":
+            (name,) = operator.scope.removesuffix(";").split(";;")[:1]
+            narrow[name] = Distribution()
+            narrow[name].observe(np.linspace(-1, 1, 100_000, dtype=np.float32))
+            narrow[name].observe(np.full(1, 50.0, np.float32))  # one in 100,000: a percentile leaves it out
+    for calibrator, count in (("minmax", 1), ("percentile", 2)):
+        asked = policy.model_copy(update={"calibrator": calibrator})
+        done = quantize_litert(converted("vit"), tmp_path / calibrator, offered("vit"), asked, lambda: narrow)
+        assert "node_softmax" in done.remarks[0]
+        assert len(done.remarks) == count
+    assert re.search(r"2 Softmax read, most of all at node_softmax\w*: 50 on .* pictures, 1 at most", done.remarks[1])
+    assert quantized("vit", tmp_path / "dynamic", linear="int8-dynamic").remarks == ()
 
 
 def test_what_the_quantizer_leaves_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,32 @@ def test_there_is_no_prediction_before_eight_measured_trials():
     assert predict_cost(Variant("", POLICIES[8]), [*known, _trial(7, POLICIES[7])]) is not None
 
 
+def on_litert(linear: str) -> Policy:
+    return Policy(linear=linear, runtime="litert")
+
+
+def litert_trial(number: int, linear: str, latency_ms: float) -> Trial:
+    return _trial(number, on_litert(linear)).model_copy(update={"cost": latency_ms})
+
+
+def test_another_runtime_is_not_predicted_before_four_trials_of_its_own():
+    known = [_trial(number, policy) for number, policy in enumerate(POLICIES)]
+    known += [litert_trial(100 + number, "fp32", 30.0) for number in range(3)]
+    assert predict_cost(Variant("", on_litert("int8-dynamic")), known) is None
+    known.append(litert_trial(103, "int8-static", 40.0))
+    assert predict_cost(Variant("", on_litert("int8-dynamic")), known) is not None
+
+
+def test_what_int8_is_worth_on_one_runtime_is_not_taken_for_what_it_is_worth_on_another():
+    known = [_trial(number, policy) for number, policy in enumerate(POLICIES)]  # static: half of fp32
+    measured = {"fp32": 20.0, "int8-dynamic": 5.0, "int8-static": 40.0}
+    known += [litert_trial(100 + i, linear, ms) for i, (linear, ms) in enumerate([*measured.items()] * 2)]
+    for linear, latency_ms in measured.items():
+        prediction = predict_cost(Variant("", on_litert(linear)), known)
+        assert prediction is not None
+        assert prediction.cost == pytest.approx(latency_ms, rel=0.1)
+
+
 def test_factors_are_learned_and_the_error_is_small_where_they_hold():
     unseen = POLICIES[10]
     known = [_trial(number, policy) for number, policy in enumerate(POLICIES) if policy != unseen]

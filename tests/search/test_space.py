@@ -66,6 +66,31 @@ def test_only_convolutions_with_quantized_activations_are_equalized(conv, is_equ
     assert policy_of({"conv": conv, "equalize": True}, space, constant_schedule).equalize is is_equalized
 
 
+LITERT = SearchSpace(
+    image_sizes=(224,), runtimes=("litert",), linear=("fp32", "int8-dynamic", "int8-static"),
+    conv=("fp32", "int8-weights", "int8-static"), attention=("fp32", "int8-static"),
+    residual=("fp32", "int8-static"), smooth_alphas=(None, 0.5), equalize=(False, True), correct_bias=(False, True),
+    conv_kinds=(("stem", "pointwise", "depthwise"), ("pointwise", "depthwise")),
+)  # fmt: skip
+
+
+def test_what_litert_has_no_kernels_for_is_in_none_of_its_policies():
+    everything = {"attention": "int8-static", "residual": "int8-static", "smooth_alpha": 0.5, "equalize": True,
+                  "correct_bias": True}  # fmt: skip
+    plain, dynamic, static = (
+        policy_of({**everything, "linear": linear, "conv": conv}, LITERT, constant_schedule)
+        for linear, conv in (("fp32", "fp32"), ("int8-dynamic", "int8-weights"), ("int8-static", "int8-static"))
+    )
+    assert plain == Policy(runtime="litert")
+    assert dynamic == Policy(
+        runtime="litert", linear="int8-dynamic", conv="int8-dynamic", conv_kinds=("stem", "pointwise")
+    )
+    assert static == Policy(
+        runtime="litert", linear="int8-static", conv="int8-static", residual="int8-static",
+        conv_kinds=("stem", "pointwise", "depthwise"),
+    )  # fmt: skip
+
+
 def test_threads_are_the_policys_own():
     space = SearchSpace(image_sizes=(224,), threads=(None, 2, 1))
     assert [policy_of({"threads": count}, space, constant_schedule).threads for count in (None, 2, 1)] == [None, 2, 1]

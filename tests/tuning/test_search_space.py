@@ -7,15 +7,17 @@ import pytest
 from digits_shop import device_here
 
 from edgevit.device import Device
+from edgevit.errors import InputError
 from edgevit.policies import NO_STEM, PAYING_REWRITES, POINTWISE
 from edgevit.policy import ConvKind, Policy
 from edgevit.quantize.nodes import QuantizableNodes
 from edgevit.rewrite.token_schedule import schedule
+from edgevit.runtimes.litert import DELEGATE
 from edgevit.runtimes.onnxruntime import CPU_ARENA, GRAPH_LEVEL, PROVIDER
 from edgevit.search.seeds import seeds
 from edgevit.search.space import SearchSpace, policy_of
 from edgevit.tuning import search_space as module
-from edgevit.tuning.search_space import KEPT, search_space
+from edgevit.tuning.search_space import KEPT, search_space, searched_runtimes
 from edgevit.tuning.traits import Traits
 
 EVERY_KIND: tuple[ConvKind, ...] = ("stem", "pointwise", "dense", "depthwise")
@@ -136,6 +138,8 @@ def test_any_rewrite_that_changed_the_graph_may_be_left_out_and_any_other_put_to
         (board(), False, ("onnxruntime", "openvino")),
         (board(runtimes=("onnxruntime",)), False, ("onnxruntime",)),
         (board(), True, ("onnxruntime",)),
+        (board(runtimes=("litert", "onnxruntime")), False, ("onnxruntime", "litert")),
+        (board(runtimes=("litert", "onnxruntime")), True, ("onnxruntime",)),
         (board(runtimes=("onnxruntime", "openvino", "torchscript")), False, ("onnxruntime", "openvino")),
     ],
 )
@@ -150,6 +154,45 @@ def test_runtimes_are_those_of_the_device_that_are_measured_here(
 def test_a_runtime_that_is_not_installed_here_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda package: None if package == "openvino" else package)
     assert space_of(traits()).runtimes == ("onnxruntime",)
+
+
+@pytest.mark.parametrize("package", ["ai_edge_litert", "ai_edge_quantizer", "litert_torch"])
+def test_litert_is_searched_only_where_its_files_can_be_made(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == package else name)
+    assert space_of(traits(), board(runtimes=("onnxruntime", "litert"))).runtimes == ("onnxruntime",)
+
+
+@pytest.mark.parametrize(
+    ("is_foreign", "why"),
+    [
+        (False, "only onnxruntime and openvino"),
+        (True, "only onnxruntime: nothing is measured, and what other kernels cost there is not known"),
+    ],
+)
+def test_a_runtime_that_cannot_be_searched_is_refused_with_those_that_can(is_foreign: bool, why: str) -> None:
+    with pytest.raises(InputError) as caught:
+        searched_runtimes(board(), is_foreign, "litert")
+    assert str(caught.value) == f"--runtime litert: cannot be searched for device '{board().name}' here, {why}."
+
+
+def test_litert_has_no_operators_of_onnx_runtimes_own_and_may_run_without_xnnpack() -> None:
+    space = space_of(traits(), board(runtimes=("onnxruntime", "litert")))
+    chosen = {"runtime": "litert", "added": "attention", "session": "no XNNPACK"}
+    policy = policy_of(chosen, space, schedule)
+    assert (policy.rewrites, policy.session) == (PAYING_REWRITES["litert"], {DELEGATE: "none"})
+    assert policy_of({**chosen, "session": "no arena"}, space, schedule).session == {}
+    assert "attention" in policy_of({"added": "attention"}, space, schedule).rewrites
+
+
+def test_a_further_runtime_begins_with_every_precision_and_with_dynamic_int8_of_fewer_tokens() -> None:
+    space = space_of(traits(), board(runtimes=("onnxruntime", "litert")))
+    found = [seed.variant.policy for seed in seeds({"": space}, schedule) if seed.variant.policy.runtime == "litert"]
+    whole = [(policy.linear, policy.conv) for policy in found if policy.tokens is None]
+    assert whole == [
+        ("fp32", "fp32"), ("int8-dynamic", "int8-dynamic"), ("int8-static", "int8-static"),
+        ("int8-dynamic", "int8-static"),
+    ]  # fmt: skip
+    assert [policy.linear for policy in found if policy.tokens] == ["int8-dynamic"] * 2 + ["int8-static"] * 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from edgevit import build
 from edgevit.bench.interleave import ArtifactRun, Interleaved
 from edgevit.build import KEPT_FORMS
 from edgevit.device import Device
+from edgevit.makers import litert
+from edgevit.policies import exact_policy
 from edgevit.policy import Policy
+from edgevit.rewrite.token_schedule import schedule
+from edgevit.search.worker import reference_of
 from edgevit.store import sha256_file
 from edgevit.tuning import stopwatch as timing
 from edgevit.tuning.search_space import thread_counts
@@ -113,6 +118,23 @@ def test_with_the_space_of_an_earlier_search_nothing_is_exported_until_something
     assert (same, told.stages) == (space, [])
     bench.build(DYNAMIC)
     assert "Exporting to ONNX" in told.stages
+
+
+def test_litert_is_built_by_its_own_maker_and_converted_once_for_a_form(opened, monkeypatch):
+    pytest.importorskip("litert_torch")
+    from litert_files import converted
+
+    monkeypatch.setattr(litert, "export_litert", lambda graph, path, _: Path(shutil.copy(converted("vit"), path)))
+    told, policy = Told(), exact_policy("litert").model_copy(update={"linear": "int8-dynamic"})
+    bench, space = opened(told=told, runtime="litert")
+    first = bench.build(policy)
+    bench.keep([])
+    assert [path.name[:4] for path in folder(bench).glob("*.tflite")] == ["form"]
+    assert bench.build(policy) == first
+    assert told.stages.count("Converting to LiteRT") == 1
+    assert bench.correct(policy, 0, 4).shape == (4,)
+    assert bench.build(policy.model_copy(update={"linear": "fp32"})) == sha256_file(converted("vit"))
+    assert (space.runtimes, reference_of("", {"": space}, schedule).policy) == (("litert",), exact_policy("litert"))
 
 
 def test_what_lost_is_deleted_and_built_again_when_it_is_asked_for(opened):
