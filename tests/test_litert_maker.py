@@ -20,6 +20,7 @@ from edgevit.build import Builder
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.onnx import read_onnx
 from edgevit.makers import build_artifacts, litert
+from edgevit.makers import converted as converting
 from edgevit.makers.litert import LiteRtMaker
 from edgevit.policy import Policy, TokenReduction
 from edgevit.quantize.litert import QuantizedFile
@@ -225,7 +226,7 @@ def test_a_form_is_held_to_what_it_was_made_of(
 
     monkeypatch.setattr(litert, "export_litert", lambda graph, path, told: Path(shutil.copy(converted("vit"), path)))
     for kind in ("exact", "approximate"):
-        monkeypatch.setattr(litert, f"{kind}_parity", told(kind, getattr(litert, f"{kind}_parity")))
+        monkeypatch.setattr(converting, f"{kind}_parity", told(kind, getattr(converting, f"{kind}_parity")))
     maker, _ = maker_of(make_shop())
     maker.build("it", maker._exact.model_copy(update=change))
     assert asked == [(hop, by)]

@@ -7,13 +7,13 @@ Python 3.8 and standard library only: this file is also a part of the bundle's a
 from __future__ import annotations
 
 import ctypes
+import functools
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgevit.errors import DeviceError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 CUDA_LIBRARY = "libcuda.so.1"
 # Source: CUDA Driver API, enum CUdevice_attribute.
@@ -45,9 +45,9 @@ def load_cuda() -> Any:
         ) from None
 
 
-def find_gpu(load: Callable[[], Any] = load_cuda) -> Gpu:
+def find_gpu() -> Gpu:
     """The first GPU. Raises DeviceError where there is none."""
-    library = load()
+    library = load_cuda()
     _succeed(library, "cuInit", 0)
     device = _first_device(library)
     name = ctypes.create_string_buffer(GPU_NAME_BYTES)
@@ -63,11 +63,22 @@ def find_gpu(load: Callable[[], Any] = load_cuda) -> Gpu:
     return Gpu(text, capability, attribute_of(MULTIPROCESSOR_COUNT))
 
 
+@functools.lru_cache(maxsize=1)
+def find_gpu_apart() -> Gpu:
+    """find_gpu, asked once, in a process of its own. Raises DeviceError.
+
+    A process that has spoken to the driver cannot fork any more: CUDA answers its children with code 3. Engines are
+    built in such a child.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        return pool.submit(find_gpu).result()
+
+
 class CudaMemory:
     """Buffers on the first GPU and one stream, in the context that TensorRT uses as well, the device's primary one."""
 
-    def __init__(self, load: Callable[[], Any] = load_cuda) -> None:
-        self._library = load()
+    def __init__(self) -> None:
+        self._library = load_cuda()
         _succeed(self._library, "cuInit", 0)
         self._device = _first_device(self._library)
         self._context = ctypes.c_void_p()

@@ -96,7 +96,7 @@ def kept_engine(key: EngineKey, folder: str) -> Engine | None:
     try:
         with open(f"{path}.json", encoding="utf-8") as file:
             notes = json.load(file)
-        is_whole = notes["key"] == _plain(key) and os.path.getsize(path) == notes["size"] > 0
+        is_whole = notes["key"] == _plain(key) and sha256_of(path) == notes["sha256"]
         return Engine(path, key, str(notes["built_by"]), float(notes["seconds"]), False) if is_whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -130,7 +130,7 @@ def ensure_engine(
                 "key": _plain(key),
                 "built_by": built_by,
                 "seconds": round(seconds, 1),
-                "size": os.path.getsize(unfinished),
+                "sha256": sha256_of(unfinished),
             }
             with open(f"{unfinished}.json", "w", encoding="utf-8") as file:
                 json.dump(notes, file, indent=2)

@@ -25,7 +25,7 @@ from edgevit.tensorrt.support import Support, versions_of
 from edgevit.workshop import Artifact, Workshop
 
 PRECISIONS = ("auto", FP32, FP16, STATIC)
-# Entries of a bundle's runtime.session; the agent's board.trtflags reads them.
+# Entries of a bundle's runtime.session; board.engines reads them.
 PRECISION_ENTRY, FLOAT32_ENTRY = "tensorrt.precision", "tensorrt.float32_layers"
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgevit.board.cuda import CudaMemory, find_gpu
+from edgevit.board.cuda import CudaMemory, find_gpu_apart
 from edgevit.board.engines import (
     BUILD_SECONDS,
     discard_engine,
@@ -119,13 +119,11 @@ def open_session(path: str, threads: int, config: dict[str, str]) -> Any:
     memory = CudaMemory()
     errors: list[str] = []
     loaded = _load(trt, engine, errors)
-    if loaded is None:  # damaged, or of another build of the same version
+    if loaded is None:  # whole, so of another build of the same version
+        memory.close()
         discard_engine(engine)
-        engine = prepare(path, config)
-        assert engine is not None
-        loaded = _load(trt, engine, errors)
-    if loaded is None:
-        raise BadFileError(engine.path, f"is an engine that TensorRT cannot load ({' | '.join(errors[-3:])}).")
+        problem = f"is an engine that TensorRT cannot load ({' | '.join(errors[-3:])})."
+        raise BadFileError(engine.path, problem, fix="It was removed; try again, and it is built anew.")
     note = f"Engine in {engine.key.precision} for {engine.key.gpu}, built on this board by {engine.built_by}."
     return TensorRtSession(trt, loaded, memory, path, (note,))
 
@@ -147,7 +145,7 @@ def prepare(
         import_runtime()
         return None
     version, folder = _version(trt, trtexec), engine_folder()
-    key = engine_key(path, find_gpu(), version, recipe)
+    key = engine_key(path, find_gpu_apart(), version, recipe)
     kept = None if force else kept_engine(key, folder)
     if kept is not None:
         return kept

@@ -7,11 +7,21 @@ arrives. fake_tensorrt is the package as 8.5, 8.6 or 10.3 have it; its engine ru
 from __future__ import annotations
 
 import ctypes
+import os
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 ENGINE_MARK = b"FAKE ENGINE\n"
 GPU_KEY = "Orin, compute capability 8.7, 16 multiprocessors"
+
+
+NOT_INITIALIZED = 3
+# The process that spoke to CUDA first: its forked children may not.
+spoken_in: list[int] = []
+
+
+def is_refused_here() -> bool:
+    return bool(spoken_in) and spoken_in[0] != os.getpid()
 
 
 class FakeCuda:
@@ -27,6 +37,10 @@ class FakeCuda:
 
         def call(*arguments: Any) -> int:
             self.calls.append(function)
+            if is_refused_here() and function != "cuGetErrorString":
+                return NOT_INITIALIZED
+            if function == "cuInit":
+                spoken_in[:] = [os.getpid()]
             if function == self._fails:
                 return 2
             act(function, arguments)
@@ -160,6 +174,8 @@ def fake_tensorrt(version: str, log: dict[str, Any] | None = None, does: str = "
 
     class Builder:
         def __init__(self, logger: Any) -> None:
+            if is_refused_here():
+                raise RuntimeError("CUDA initialization failure with error: 3")
             self.logger = logger
 
         def create_network(self, flags: int) -> Any:

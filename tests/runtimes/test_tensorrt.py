@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 from collections.abc import Callable
@@ -15,10 +14,9 @@ from tiny_figures import BIAS, CLASSES, SIDE, WEIGHTS
 
 sys.path.append(str(Path(__file__).parents[1] / "board"))
 import fake_trtexec
-from fake_gpu import GPU_KEY, FakeCuda, fake_tensorrt
+from fake_gpu import GPU_KEY, FakeCuda, fake_tensorrt, spoken_in
 
 from edgevit.board import cuda
-from edgevit.board.cuda import CudaMemory
 from edgevit.board.ortgpu import GPU_PROVIDERS
 from edgevit.errors import BadFileError, DeviceError, EdgevitError, ShapeMismatchError
 from edgevit.runtimes import tensorrt as runtime
@@ -45,9 +43,9 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
         monkeypatch.setenv("FAKE_TRTEXEC_DOES", does)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         fake = FakeCuda()
+        spoken_in.clear()
+        cuda.find_gpu_apart.cache_clear()
         monkeypatch.setattr(cuda, "load_cuda", lambda: fake)
-        monkeypatch.setattr(runtime, "find_gpu", lambda: cuda.find_gpu(lambda: fake))
-        monkeypatch.setattr(runtime, "CudaMemory", lambda: CudaMemory(lambda: fake))
         monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(package) if package else None)
         return fake
 
@@ -148,13 +146,14 @@ def test_a_damaged_engine_is_built_anew(damage: str, board: Board, model: str, p
     assert runtime.open_session(model, 1, FP16).run(pixels).shape == (1, CLASSES)
 
 
-def test_an_engine_that_is_refused_twice_is_an_error_with_tensorrt_s_words(
-    board: Board, model: str, monkeypatch: pytest.MonkeyPatch
+def test_a_whole_engine_that_is_refused_is_removed_with_tensorrt_s_words(
+    board: Board, model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     board()
     monkeypatch.setattr("fake_gpu.ENGINE_MARK", b"ANOTHER")
-    with pytest.raises(BadFileError, match=r"is an engine that TensorRT cannot load \(.*magic tag does not match\)"):
+    with pytest.raises(BadFileError, match=r"cannot load \(.*magic tag does not match\).*try again, and it is built"):
         runtime.open_session(model, 1, FP16)
+    assert engines(tmp_path) == []
 
 
 def test_what_trtexec_refuses_is_told_and_leaves_no_engine(board: Board, model: str, tmp_path: Path) -> None:
@@ -173,7 +172,7 @@ def test_pixels_that_do_not_fit_are_refused(board: Board, model: str, pixels: np
 
 def test_memory_that_is_not_to_be_had_is_told(board: Board, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     board()
-    monkeypatch.setattr(runtime, "CudaMemory", lambda: CudaMemory(lambda: FakeCuda("cuMemAlloc_v2")))
+    monkeypatch.setattr(cuda, "load_cuda", lambda: FakeCuda("cuMemAlloc_v2"))
     with pytest.raises(DeviceError, match=r"cuMemAlloc_v2 failed with code 2 \(out of memory\)"):
         runtime.open_session(model, 1, FP16)
 
@@ -258,8 +257,3 @@ def test_providers_that_do_not_start_are_no_reason_to_run_it_on_the_cpu(
     monkeypatch.setitem(sys.modules, "onnxruntime", FakeOrt(GPU_PROVIDERS, GPU_PROVIDERS))  # type: ignore[arg-type]
     with pytest.raises(DeviceError, match="did not start, and a bundle for TensorRT is not run on the CPU"):
         runtime.open_session(model, 1, FP16)
-
-
-def test_the_environment_of_the_fakes_is_whole(board: Board) -> None:
-    board()
-    assert os.environ["PATH"].endswith("bin")
