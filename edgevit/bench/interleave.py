@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgevit.bench.process import child_environment, last_line, module_command
+from edgevit.bench.process import last_line
 from edgevit.board.timer import MIN_RUNS, MIN_SECONDS
 from edgevit.errors import MeasurementError
+from edgevit.interpreter import child_environment, module_command
 
 TURN_MIN_RUNS = 4
 TURN_MIN_MS = 50.0

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edgevit.bench.process import child_environment, last_line, module_command
+from edgevit.bench.process import last_line
 from edgevit.benchreport import DOCUMENT_KIND, BenchDocument, BenchReport
 from edgevit.board.options import BenchOptions
 from edgevit.board.timer import MIN_RUNS, MIN_SECONDS
 from edgevit.errors import EdgevitError, MeasurementError, error_by_code
+from edgevit.interpreter import child_environment, module_command
 
 # starting, loading and checking a large bundle on a slow machine
 OVERHEAD_SECONDS = 120.0

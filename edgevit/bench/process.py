@@ -1,4 +1,4 @@
-"""How a module of edgevit is started in a fresh process, the same interpreter and nothing else, and how it answers."""
+"""How a process that measures is asked, and how it answers."""
 
 from __future__ import annotations
 
@@ -7,26 +7,13 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from importlib.resources import files
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edgevit.errors import EdgevitError
 
 Write = Callable[[dict[str, Any]], None]
-
-
-def module_command(module: str, arguments: Sequence[str]) -> list[str]:
-    """The words that run a module of edgevit with this interpreter."""
-    return [sys.executable, "-m", module, *arguments]
-
-
-def child_environment() -> dict[str, str]:
-    """This process's environment, such that a child imports this edgevit and nothing from the working directory."""
-    root = os.path.dirname(str(files("edgevit")))
-    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, *others]), "PYTHONSAFEPATH": "1"}
 
 
 def artifact_parser(module: str, description: str | None) -> argparse.ArgumentParser:

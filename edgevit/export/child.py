@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgevit.errors import EdgevitError
+from edgevit.interpreter import child_environment, module_command
 
 POLL_SECONDS = 0.5
 # A child says why it could not in the last line of stderr that begins so.
@@ -33,8 +35,10 @@ def convert_in_child(
     partial = path.with_name(f".{path.name}.partial")
     try:
         with tempfile.TemporaryFile("w+", errors="replace") as said:
-            command = [sys.executable, "-m", module, *words, str(partial)]
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
+            command = module_command(module, [*words, str(partial)])
+            child = subprocess.Popen(
+                command, env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
+            )
             code = _wait(child, on_second)
             said.seek(0)
             lines = said.read().splitlines()
@@ -44,6 +48,19 @@ def convert_in_child(
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def end_with_parent() -> None:
+    """In the child, first of all: it then ends when its parent does, however that ends.
+
+    The parent says nothing; standard input ends with it.
+    """
+
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def exit_code(convert: Callable[[], object]) -> int:
@@ -76,6 +93,8 @@ def _wait(child: subprocess.Popen[bytes], on_second: Callable[[int], None]) -> i
         if child.poll() is None:
             child.kill()
             child.wait()
+        if child.stdin:
+            child.stdin.close()
 
 
 def _why(code: int, lines: list[str]) -> str:

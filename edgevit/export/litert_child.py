@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 
-from edgevit.export.child import exit_code
+from edgevit.export.child import end_with_parent, exit_code
 
 
 def main(graph_path: str, target: str) -> int:
@@ -55,4 +55,5 @@ def flatten_biases(path: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     sys.exit(main(*sys.argv[1:]))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.export.child import exit_code
+from edgevit.export.child import end_with_parent, exit_code
 
 
 def main(*words: str) -> int:
@@ -107,4 +107,5 @@ def _reads_int8(node: Any) -> bool:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     sys.exit(main(*sys.argv[1:]))

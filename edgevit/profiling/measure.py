@@ -23,11 +23,11 @@ from edgevit.bench.interleave import (
     artifact_words,
     runs_per_turn,
 )
-from edgevit.bench.process import module_command
 from edgevit.bench.sides import bundle_run
 from edgevit.board.sensors import detect_sensors, read_sensors, read_throttle_count
 from edgevit.bundle import Bundle
 from edgevit.errors import InputError, MeasurementError
+from edgevit.interpreter import module_command
 from edgevit.profiling import gemm
 from edgevit.profiling.document import Profile
 from edgevit.profiling.summary import MachineState, Measured, profile_of

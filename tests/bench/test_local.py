@@ -11,8 +11,9 @@ import pytest
 
 from edgevit.bench import local
 from edgevit.bench.local import bench_bundle
-from edgevit.bench.process import child_environment, last_line, module_command
+from edgevit.bench.process import last_line
 from edgevit.errors import EdgevitError, InputError, MeasurementError, ParityError
+from edgevit.interpreter import child_environment, module_command
 
 MakeBundle = Callable[..., Path]
 

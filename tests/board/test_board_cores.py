@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edgevit.bench.process import child_environment
 from edgevit.board.cores import choose_cores, core_list, core_strengths, pin_to_cores, split_cores
 from edgevit.errors import InputError
+from edgevit.interpreter import child_environment
 
 Machine = Callable[[dict[str, str]], Path]
 CPUS = "sys/devices/system/cpu"

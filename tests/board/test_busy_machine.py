@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edgevit.bench.process import child_environment
 from edgevit.benchreport import BenchReport
+from edgevit.interpreter import child_environment
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux to keep to one processor")
 LOAD = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint('at work', flush=True)\nwhile True: pass"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edgevit.bench.process import child_environment
 from edgevit.board.governor import held_governor
 from edgevit.errors import DeviceError
+from edgevit.interpreter import child_environment
 
 Machine = Callable[[dict[str, str]], Path]
 POLICIES = "sys/devices/system/cpu/cpufreq"

@@ -13,8 +13,8 @@ from graphs import activation_ranges, linear_model, model_of
 from numpy.typing import NDArray
 from onnx import helper
 
-from edgevit.bench.process import child_environment
 from edgevit.errors import EdgevitError, InputError
+from edgevit.interpreter import child_environment
 from edgevit.quantize.calibration import SMALLEST_SCALE, representable
 from edgevit.recipe import Calibrator
 
