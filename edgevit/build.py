@@ -144,7 +144,7 @@ class Builder:
             self._shop.progress.stage("Rewriting")
             self._made += 1
             self._forms[key] = _rewritten(exported, reference, policy, f"form-{self._made}", self._shop)
-        return used(self._forms, key)
+        return used(self._forms, key, KEPT_FORMS)
 
     def exported(self, policy: Policy) -> Form:
         if policy.image_size not in self._exported:
@@ -169,13 +169,13 @@ class Builder:
                     quantizable_nodes(graph).all,
                     lambda done: shop.progress.update(done, len(shop.calibration)),
                 )
-            distributions = used(self._distributions, key)
+            distributions = used(self._distributions, key, KEPT_FORMS)
             return ranges_by(policy.calibrator, distributions)
 
         return Calibration(batches, ranges)
 
 
-def used(kept: dict[str, Kept], key: str, most: int = KEPT_FORMS) -> Kept:
+def used(kept: dict[str, Kept], key: str, most: int) -> Kept:
     """What lies under the key; of all, the `most` that were used last are kept."""
     kept[key] = kept.pop(key)
     while len(kept) > most:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.build import Builder, form_key, used
+from edgevit.build import KEPT_FORMS, Builder, form_key, used
 from edgevit.data.batches import input_batches
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.litert import export_litert
@@ -126,7 +126,7 @@ class LiteRtMaker:
             self._distributions[key] = observe_tensors(
                 form.artifact.path, form.offered, batches, lambda done: shop.progress.update(done, total)
             )
-        return used(self._distributions, key)
+        return used(self._distributions, key, KEPT_FORMS)
 
 
 def make(shop: Workshop, runtime: RuntimeName, builder: Builder) -> LiteRtMaker:

@@ -97,7 +97,7 @@ def _clipped(
             tensor = makers[tensor].inputs[0]
         scale = scales.get(tensor)
         seen = distributions.get(scale.tensor) if scale else None
-        if scale and seen and seen.high > scale.top + scale.scale / 2:
+        if scale and seen and seen.high > scale.top + scale.scale:  # a step: the zero point is rounded
             found.append((1 - scale.top / seen.high, seen.high, scale.top, operator.node))
     return found
 
