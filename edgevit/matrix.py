@@ -31,6 +31,7 @@ from edgevit.verify import describe_parity
 from edgevit.workshop import Artifact, Workshop
 from edgevit.yamlfile import read_yaml
 
+MADE_WITH = ("torch", "timm", "onnx", "litert-torch", "ai-edge-quantizer", "torchao")
 RESULT, PAGE = "matrix.json", "report.html"
 LIMITS = Path(__file__).with_name("limits.yaml")
 
@@ -82,9 +83,7 @@ def matrix_of(
         measured_on=None if is_foreign else here["cpu"],
         threads=threads,
         written=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        versions=installed_versions(
-            [RUNTIMES[name].package.replace("_", "-") for name in runtimes] + ["torch", "timm"]
-        ),
+        versions=installed_versions([RUNTIMES[name].package.replace("_", "-") for name in runtimes] + list(MADE_WITH)),
         models=tuple(rows),
     )
 
@@ -145,8 +144,8 @@ def _cell(candidates: Sequence[Candidate], runtime: str, precision: str) -> Matr
     if built:
         broken = next(hop for hop in built[0].parity if not hop.passed)
         return _of_candidate(built[0]).model_copy(update={"outcome": "parity", "reason": describe_parity(broken)})
-    failed = next((each.failed for each in (*mine, *candidates) if each.runtime == runtime and each.failed), None)
-    reason, link = _why_nothing(runtime, precision, failed)
+    fp32 = next((each for each in candidates if (each.runtime, each.precision) == (runtime, FP32)), None)
+    reason, link = _why_nothing(runtime, precision, mine[0].failed if mine else None, fp32)
     return MatrixCell(runtime=runtime, precision=precision, outcome="nothing", reason=reason, link=link)
 
 
@@ -175,14 +174,22 @@ def _cost(candidate: Candidate) -> tuple[float, float]:
     return (candidate.estimate.million_instructions if candidate.estimate else 0.0), candidate.size_mib
 
 
-def _why_nothing(runtime: str, precision: str, failed: str | None) -> tuple[str, str]:
-    """(reason, upstream link or '')."""
-    known = _limits()
-    if failed is not None:
-        link = next((each.link for each in known.failures if re.search(each.pattern, failed)), "")
-        return failed.rstrip("."), link
-    limit = next((each for each in known.limits if each.runtime == runtime and precision in each.precision), None)
-    return (limit.reason, limit.link) if limit else ("the model has no such operators", "")
+def _why_nothing(runtime: str, precision: str, failed: str | None, fp32: Candidate | None) -> tuple[str, str]:
+    """(reason, upstream link or ''). failed: what was tried for this precision; fp32: what all others are made of."""
+    limits = _limits().limits
+    limit = next((each for each in limits if each.runtime == runtime and precision in each.precision), None)
+    if failed is None and limit:
+        return limit.reason, limit.link
+    failed = failed or (fp32.failed if fp32 else None)
+    if failed:
+        return failed.rstrip("."), _link_of(failed)
+    if fp32 and not all(hop.passed for hop in fp32.parity):
+        return "not tried: fp32 fails its parity", ""
+    return "the model has no operators that gain by it", ""
+
+
+def _link_of(failed: str) -> str:
+    return next((each.link for each in _limits().failures if re.search(each.pattern, failed)), "")
 
 
 @functools.cache

@@ -126,9 +126,9 @@ def _wanted(found: dict[str, Policy], spec: ExportSpec, model_name: str) -> dict
         return found
     wanted = {name: policy for name, policy in found.items() if policy.precision in (FP32, spec.precision)}
     if not any(policy.precision == spec.precision for policy in wanted.values()):
-        kinds = {DYNAMIC: "linear layers", STATIC: "linear layers or convolutions"}.get(
-            spec.precision, "pair of linear layers and convolutions"
-        )
+        if spec.precision == MIXED:
+            raise InputError(f"'{model_name}' has nothing that {found[FP32].runtime} gains by mixing. Take another.")
+        kinds = "linear layers" if spec.precision == DYNAMIC else "linear layers or convolutions"
         raise InputError(f"'{model_name}' has no {kinds} for --precision {spec.precision}. Take another.")
     return wanted
 

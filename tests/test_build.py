@@ -183,9 +183,9 @@ def test_an_onnx_file_is_not_exported_again(make_shop: Callable[..., Workshop]) 
 @pytest.mark.parametrize(
     ("dropped", "precision", "lacking"),
     [
-        (("Gemm", "MatMul"), "int8-dynamic", "linear layers"),
-        (("Gemm", "MatMul"), "mixed", "pair of linear layers and convolutions"),
-        (("Gemm", "MatMul", "Conv"), "int8-static", "linear layers or convolutions"),
+        (("Gemm", "MatMul"), "int8-dynamic", "no linear layers for --precision int8-dynamic"),
+        (("Gemm", "MatMul"), "mixed", "nothing that onnxruntime gains by mixing"),
+        (("Gemm", "MatMul", "Conv"), "int8-static", "no linear layers or convolutions for --precision int8-static"),
     ],
 )
 def test_a_precision_that_the_model_cannot_have_is_refused(
@@ -204,7 +204,7 @@ def test_a_precision_that_the_model_cannot_have_is_refused(
     monkeypatch.setattr(build, "quantizable_nodes", without)
     with pytest.raises(InputError) as caught:
         build_artifacts(make_shop(precision), ("onnxruntime",))
-    assert str(caught.value) == f"'tiny-vit' has no {lacking} for --precision {precision}. Take another."
+    assert str(caught.value) == f"'tiny-vit' has {lacking}. Take another."
     assert set(build_all(make_shop())) == ({"fp32"} if "Conv" in dropped else {"fp32", "int8-static"})
 
 
@@ -362,10 +362,35 @@ def test_all_runtimes_share_one_export(make_shop: Callable[..., Workshop], monke
     assert asked == [(shop.subject.input_shape, 18, False)]
 
 
-def test_when_the_first_runtimes_fp32_is_not_exact_no_other_is_tried(make_shop: Callable[..., Workshop]) -> None:
+def test_where_no_runtimes_fp32_is_exact_the_first_one_s_is_alone(make_shop: Callable[..., Workshop]) -> None:
     shop = make_shop(thresholds=ParityThresholds(exact_cosine=1.0, exact_top1_agreement=1.0))
-    artifacts, _ = build_artifacts(shop, ("onnxruntime", "torchscript"))
-    assert [artifact.name for artifact in artifacts] == ["fp32"]
+    artifacts, _ = build_artifacts(shop, ("onnxruntime", "openvino"))
+    assert [(artifact.name, artifact.runtime) for artifact in artifacts] == [("fp32", "onnxruntime")]
+
+
+def test_a_first_runtime_that_fails_does_not_stop_the_others(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> onnx.ModelProto:
+        raise EdgevitError("It has a loop.")
+
+    monkeypatch.setattr(build, "export_onnx", fail)
+    artifacts, kind = build_artifacts(make_shop("fp32"), ("onnxruntime", "torchscript"))
+    assert [(artifact.name, artifact.failed) for artifact in artifacts] == [
+        ("fp32", None), ("onnxruntime-fp32", "It has a loop."),
+    ]  # fmt: skip
+    assert (artifacts[0].runtime, kind) == ("torchscript", "transformer")
+
+
+def test_where_every_runtime_fails_the_first_one_says_why(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> onnx.ModelProto:
+        raise EdgevitError("It has a loop.")
+
+    monkeypatch.setattr(build, "export_onnx", fail)
+    with pytest.raises(EdgevitError, match=r"^It has a loop\.$"):
+        build_artifacts(make_shop("fp32"), ("onnxruntime", "openvino"))
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from digits_shop import Told, device_elsewhere, device_here, digits_evidence, st
 from tiny_models import vit_graph
 
 from edgevit import build, judge
+from edgevit import matrix as matrix_module
 from edgevit.benchreport import Latency
 from edgevit.board.stats import summarize
 from edgevit.errors import EdgevitError, InputError
-from edgevit.matrix import LIMITS, Limits, cells_of, matrix_of, precisions_of, write_matrix
+from edgevit.matrix import LIMITS, KnownFailure, Limits, cells_of, matrix_of, precisions_of, write_matrix
 from edgevit.recipe import ExportSpec
 from edgevit.report.matrix import matrix_rows, precisions, reasons, render_matrix, title
 from edgevit.results import Candidate, CostEstimate, Matrix, MatrixCell, Parity
@@ -73,12 +74,34 @@ def test_what_cannot_be_built_says_why_in_every_precision_of_that_runtime() -> N
 def test_what_a_runtime_lacks_has_its_reason_and_an_upstream_link() -> None:
     found = cell([candidate("openvino", "fp32", 1.0)], "openvino", "int8-dynamic")
     assert (found.outcome, found.reason) == (
-        "nothing", "OpenVINO does not run models that ONNX Runtime quantized dynamically",
+        "nothing", "OpenVINO runs dynamic INT8 more slowly than fp32, and its makers do not support it",
     )  # fmt: skip
     assert found.link.startswith("https://github.com/openvinotoolkit/openvino/issues/")
     assert cell([candidate("onnxruntime", "fp32", 1.0)], "onnxruntime", "mixed").reason == (
-        "the model has no such operators"
+        "the model has no operators that gain by it"
     )
+
+
+def test_what_failed_for_one_precision_says_nothing_of_another() -> None:
+    tried = [
+        candidate("torchscript", "fp32", 1.0),
+        candidate("torchscript", "int8-dynamic", parity=(), failed="No engine."),
+    ]
+    assert cell(tried, "torchscript", "int8-dynamic").reason == "No engine"
+    assert cell(tried, "torchscript", "int8-static").reason.startswith("torch.ao's static quantization is deprecated")
+
+
+def test_where_fp32_fails_its_parity_nothing_else_was_tried() -> None:
+    broken = candidate("litert", "fp32", parity=(OTHER,))
+    assert cell([broken], "litert", "fp32").outcome == "parity"
+    assert cell([broken], "litert", "int8-static").reason == "not tried: fp32 fails its parity"
+
+
+def test_a_failure_that_is_known_upstream_has_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Limits(limits=(), failures=(KnownFailure(pattern="No kernel for (Frob|Zap)", link="https://x.org/1"),))
+    monkeypatch.setattr(matrix_module, "_limits", lambda: known)
+    failed = candidate("onnxruntime", "fp32", parity=(), failed="No kernel for Frob.")
+    assert [found.link for found in cells_of([failed], ("onnxruntime",))] == ["https://x.org/1"] * 4
 
 
 @pytest.mark.parametrize(

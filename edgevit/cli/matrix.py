@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgevit.cli import options
 from edgevit.cli.output import Output, speaking
-from edgevit.recipe import RuntimeName
+from edgevit.recipe import PRETRAINED, RuntimeName
 
 if TYPE_CHECKING:
     from edgevit.results import Matrix
@@ -71,7 +71,8 @@ def matrix_command(
             for target in targets
         ]
         threads = chosen["threads"] or profile.threads
-        matrix = matrix_of(subjects, profile, runtimes or usable_runtimes(profile), spec, threads, progress)
+        tried = runtimes or usable_runtimes(profile)
+        matrix = matrix_of(subjects, profile, tried, spec, threads, progress)
     if out is not None:
         write_matrix(matrix, out)
     if output.is_json:
@@ -80,7 +81,18 @@ def matrix_command(
     _print(output, matrix)
     if out is not None:
         output.text(f"\nPage: {out / 'report.html'}")
-    output.next("edgevit", "export", targets[0], "--device", device, "-o", "bundle")
+    missing = [name for name in profile.runtimes if name not in tried]
+    if missing and not runtimes:
+        output.text(f"Not tried, for it is not installed here: {', '.join(missing)}.")
+    output.next("edgevit", "export", targets[0], *_as_chosen(chosen), "--device", device, "-o", "bundle")
+
+
+def _as_chosen(chosen: dict[str, Any]) -> list[str]:
+    """The options of the model and the data that were given, for a command that is to speak of the same."""
+    given = {key: chosen[key] for key in ("weights", "image_size", "channels", "data")}
+    if given["weights"] == PRETRAINED:
+        del given["weights"]
+    return [word for key, value in given.items() if value for word in (f"--{key.replace('_', '-')}", str(value))]
 
 
 def _print(output: Output, matrix: Matrix) -> None:

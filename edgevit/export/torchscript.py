@@ -33,8 +33,8 @@ def export_torchscript(model: torch.nn.Module, input_shape: tuple[int, int, int,
             frozen = torch.jit.freeze(traced.eval())
             extra = {INPUT_SHAPE_FILE: json.dumps(list(input_shape))}
             torch.jit.save(frozen, str(path), _extra_files=extra)
-        except RuntimeError as error:
-            reason = (str(error).strip().splitlines() or ["RuntimeError"])[0]
+        except Exception as error:  # a model's own code may raise anything while it is traced
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise EdgevitError(f"This model cannot be exported to TorchScript: {reason}") from error
     return path
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from edgevit.build import Builder
 from edgevit.device import Device
-from edgevit.errors import DeviceError, EdgevitError
+from edgevit.errors import DeviceError, EdgevitError, InputError
 from edgevit.policies import FP32
 from edgevit.policy import Kind, Policy
 from edgevit.recipe import AUTO, RuntimeChoice, RuntimeName
@@ -92,29 +92,57 @@ def require_runtime(device: Device, runtime: str) -> None:
 def build_artifacts(shop: Workshop, runtimes: Sequence[RuntimeName]) -> tuple[tuple[Artifact, ...], Kind]:
     """Of each runtime fp32 first, then what `spec.precision` asks for; and the kind of model.
 
-    What one of the further runtimes makes bears its name, as in 'openvino-fp32', and where it makes nothing, one
-    artifact says why. An INT8 artifact that cannot be built is there with its reason. fp32 that fails its parity is
-    alone of its runtime, of the first one alone altogether.
+    The first runtime whose fp32 is sound stands first. What another makes bears its name, as in 'openvino-fp32', and
+    where it makes nothing, one artifact says why. An INT8 artifact that cannot be built is there with its reason. fp32
+    that fails its parity is alone of its runtime; where no runtime's is sound, the first one's is alone altogether.
     Raises InputError for a precision that the first runtime or the model does not have, EdgevitError when nothing is
     built.
     """
-    first, *others = runtimes
-    artifacts, kind = _of_runtime(first, shop)
-    if not artifacts[0].is_sound:
-        return artifacts, kind
-    for runtime in others:
-        artifacts += tuple(replace(each, name=f"{runtime}-{each.name}") for each in made_by(runtime, shop))
-    return artifacts, kind
+    if len(runtimes) == 1:
+        return _of_runtime(runtimes[0], shop)
+    made: dict[RuntimeName, tuple[Artifact, ...]] = {}
+    kinds: dict[RuntimeName, Kind] = {}
+    failures: list[EdgevitError] = []
+    for runtime in runtimes:
+        own = _own_workshop(shop, runtime)
+        try:
+            made[runtime], kinds[runtime] = _of_runtime(runtime, own)
+        except EdgevitError as error:
+            if isinstance(error, InputError) and runtime == runtimes[0]:
+                raise
+            failures.append(error)
+            made[runtime] = (_nothing(runtime, own, error),)
+    leading = next((runtime for runtime in runtimes if made[runtime][0].is_sound), None)
+    if leading is None:
+        broken = next((runtime for runtime in runtimes if runtime in kinds), None)
+        if broken is None:
+            raise failures[0]
+        return made[broken], kinds[broken]
+    others = (_named(runtime, made[runtime]) for runtime in runtimes if runtime != leading)
+    return sum(others, made[leading]), kinds[leading]
 
 
 def made_by(runtime: RuntimeName, shop: Workshop) -> tuple[Artifact, ...]:
     """What one runtime makes, in a folder of its own; where it makes nothing, one artifact that says why."""
-    own = replace(shop, folder=shop.folder / runtime)
-    own.folder.mkdir()
+    own = _own_workshop(shop, runtime)
     try:
         return _of_runtime(runtime, own)[0]
     except EdgevitError as error:
-        return (nothing_made(FP32, Policy(runtime=runtime), own, str(error)),)
+        return (_nothing(runtime, own, error),)
+
+
+def _own_workshop(shop: Workshop, runtime: RuntimeName) -> Workshop:
+    own = replace(shop, folder=shop.folder / runtime)
+    own.folder.mkdir()
+    return own
+
+
+def _nothing(runtime: RuntimeName, shop: Workshop, error: EdgevitError) -> Artifact:
+    return nothing_made(FP32, Policy(runtime=runtime), shop, str(error))
+
+
+def _named(runtime: RuntimeName, artifacts: tuple[Artifact, ...]) -> tuple[Artifact, ...]:
+    return tuple(replace(each, name=f"{runtime}-{each.name}") for each in artifacts)
 
 
 def _of_runtime(runtime: RuntimeName, shop: Workshop) -> tuple[tuple[Artifact, ...], Kind]:

@@ -14,17 +14,29 @@ from edgevit.export.torchscript import export_torchscript, with_dynamic_linear
 from edgevit.hops import approximate_parity, exact_parity
 from edgevit.policies import DYNAMIC, FP32
 from edgevit.policy import Kind, Policy
+from edgevit.quantize.nodes import PATCH_EMBEDDING_CONVS
 from edgevit.recipe import RuntimeName
 from edgevit.train.evaluate import torch_run
 from edgevit.workshop import Artifact, Logits, Workshop, nothing_made
 
 
 class TorchScriptMaker:
-    kind: Kind = "transformer"
+    """Traces the torch model itself: no rewrite has a part in it."""
+
     files: frozenset[Path] = frozenset()
 
     def __init__(self, shop: Workshop, model: torch.nn.Module) -> None:
         self._shop, self._model = shop, model
+
+    @functools.cached_property
+    def kind(self) -> Kind:
+        """See Maker; as quantize.nodes.model_kind, by the modules instead of the graph's operators."""
+        modules = list(self._model.modules())
+        names = {type(module).__name__ for module in modules}
+        if not any(part in name for name in names for part in ("LayerNorm", "Attention")):
+            return "cnn"
+        convs = sum(isinstance(module, torch.nn.Conv2d) for module in modules)
+        return "transformer" if convs <= PATCH_EMBEDDING_CONVS else "hybrid"
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker."""
@@ -55,7 +67,7 @@ class TorchScriptMaker:
 
     @functools.cached_property
     def _linear(self) -> int:
-        return sum(isinstance(module, torch.nn.Linear) for module in self._model.modules())
+        return sum(type(module) is torch.nn.Linear for module in self._model.modules())
 
     def _artifact(self, name: str, policy: Policy, model: torch.nn.Module) -> Artifact:
         path: Path = self._shop.folder / f"{name}.ts"

@@ -117,7 +117,7 @@ PICTURES = [
     ("evaluate nowhere --data digits", "nowhere: does not exist. Give a checkpoint, an .onnx file or a bundle."),
     (
         "evaluate tiny.yaml --data digits",
-        "has the suffix '.yaml', and no runtime opens that. Known are: .onnx, .tflite, .ts.",
+        "has the suffix '.yaml', and no runtime opens that. Known are: .onnx, .tflite, .pte, .ts.",
     ),
     ("evaluate broken/evil.pth --data digits", "broken/evil.pth: has no checkpoint.json beside its weights."),
     (

@@ -40,6 +40,11 @@ class Mute(nn.Module):
         raise RuntimeError
 
 
+class Mistaken(nn.Module):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        raise ValueError("no such thing")
+
+
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_torchscript(vit_model(), VIT_SHAPE, tmp_path_factory.mktemp("script") / "vit.ts")
@@ -71,7 +76,10 @@ def test_a_fresh_interpreter_opens_it_without_timm(script: Path, tmp_path: Path)
     np.testing.assert_allclose(found["logits"], expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("model", "reason"), [(Refusing(), "a first line that tells"), (Mute(), "RuntimeError")])
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [(Refusing(), "a first line that tells"), (Mute(), "RuntimeError"), (Mistaken(), "no such thing")],
+)
 def test_a_model_that_cannot_be_traced_is_refused_in_one_line(tmp_path: Path, model: nn.Module, reason: str) -> None:
     with pytest.raises(EdgevitError, match=rf"^This model cannot be exported to TorchScript: {reason}$"):
         export_torchscript(model, VIT_SHAPE, tmp_path / "no.ts")
