@@ -26,7 +26,7 @@ from edgevit.results import Parity
 from edgevit.workshop import Artifact, Logits, Workshop
 
 NAMED_IN_NOTES = 5
-KEPT_CONVERSIONS = 32  # on disk: a search goes through many forms, and each takes up to a minute to convert
+KEPT_CONVERSIONS = 32  # on disk: a search goes through many forms, and each takes a minute or two to convert
 
 
 @dataclass(frozen=True)
