@@ -25,7 +25,7 @@ from edgevit.quantize.tflite import QuantizableOperators, quantizable_operators,
 from edgevit.recipe import RuntimeName
 from edgevit.workshop import Artifact, Logits, Workshop
 
-KEPT_CONVERSIONS = 32  # on disk: a search goes through many forms, and each takes up to a minute to convert
+KEPT_CONVERSIONS = 32  # on disk: a search goes through many forms, and each takes a minute or two to convert
 
 
 @dataclass(frozen=True)
