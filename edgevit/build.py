@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import onnx
@@ -50,15 +50,45 @@ class Form:
     logits: Logits
 
 
-def best_calibrated(builder: Builder, name: str, policy: Policy) -> Artifact:
+class Calibrating(Protocol):
+    """What builds artifacts by policies and can say how far they are from their fp32 form."""
+
+    def build(self, name: str, policy: Policy) -> Artifact: ...
+
+    def divergences(self, policy: Policy, artifacts: Iterable[Artifact]) -> list[float]:
+        """Of each one's class probabilities from those of the policy's fp32 form, on the calibration pictures, in nats.
+
+        They need no labels; infinite for an artifact that failed.
+        """
+
+
+def by_best_calibrator(builder: Calibrating, policies: dict[str, Policy], asked: str) -> dict[str, Policy]:
+    """The policies, with the calibrator that suits the first of them that needs one, unless another is asked for."""
+    calibrated = [name for name, policy in policies.items() if policy.needs_calibration]
+    if asked != "auto" or not calibrated:
+        return policies
+    best = best_calibrated(builder, calibrated[0], policies[calibrated[0]]).policy.calibrator
+    return {**policies, **{name: by_calibrator(policies[name], best) for name in calibrated}}
+
+
+def best_calibrated(builder: Calibrating, name: str, policy: Policy) -> Artifact:
     """The policy's artifact by the calibrator that keeps it nearest to its fp32 form; others are built beside it.
 
     No calibrator is best for all: a few outliers among a hybrid's activations take the steps of min-max ranges away
     from all other values, and a transformer's outliers carry what it says.
     """
     tried = [builder.build(f"{name}-{by}", by_calibrator(policy, by)) for by in AUTO_CALIBRATORS]
-    divergences = builder.divergences(policy, tried)
-    return tried[divergences.index(min(divergences))]
+    found = builder.divergences(policy, tried)
+    return tried[found.index(min(found))]
+
+
+def divergences(reference: Artifact, artifacts: Iterable[Artifact], shop: Workshop) -> list[float]:
+    """Of each one's class probabilities from the reference's, as in Calibrating."""
+    logits = shop.logits(reference, shop.calibration)
+    return [
+        math.inf if artifact.failed else divergence(logits, shop.logits(artifact, shop.calibration))
+        for artifact in artifacts
+    ]
 
 
 def by_calibrator(policy: Policy, calibrator: Calibrator) -> Policy:
@@ -121,16 +151,8 @@ class Builder:
         return self._quantized(policy).graph
 
     def divergences(self, policy: Policy, artifacts: Iterable[Artifact]) -> list[float]:
-        """Of each one's class probabilities from those of the policy's fp32 form, on the calibration pictures, in nats.
-
-        They need no labels; infinite for an artifact that failed.
-        """
-        shop = self._shop
-        reference = shop.logits(self.form(policy).artifact, shop.calibration)
-        return [
-            math.inf if artifact.failed else divergence(reference, shop.logits(artifact, shop.calibration))
-            for artifact in artifacts
-        ]
+        """See Calibrating."""
+        return divergences(self.form(policy).artifact, artifacts, self._shop)
 
     def _quantized(self, policy: Policy) -> QuantizedGraph:
         preset = preset_for(policy.runtime, self._shop.device.quantization)

@@ -88,8 +88,9 @@ def test_it_says_where_it_is_and_calibrates_once(make_shop: Callable[..., Worksh
     build_artifacts(shop, ("litert",))
     assert isinstance(shop.progress, Told)
     assert shop.progress.stages == [
-        "Exporting to ONNX", "Rewriting", "Converting to LiteRT", "Quantizing: int8-dynamic",
-        "Quantizing: int8-static", "Calibrating",
+        "Exporting to ONNX", "Rewriting", "Converting to LiteRT", "Quantizing: int8-static-minmax", "Calibrating",
+        "Quantizing: int8-static-percentile", "Quantizing: int8-static-mse", "Quantizing: int8-dynamic",
+        "Quantizing: int8-static",
     ]  # fmt: skip
     assert (8, 8, "") in shop.progress.updates
 
@@ -238,3 +239,13 @@ def test_the_fp32_logits_are_the_graphs(make_shop: Callable[..., Workshop], tmp_
     assert read_onnx(next(tmp_path.glob("form-*.onnx"))).graph.output[0].name == "logits"
     exported = replace(fp32, path=tmp_path / "exported-32.onnx", policy=Policy())
     np.testing.assert_allclose(shop.logits(fp32, shop.probes), shop.logits(exported, shop.probes), atol=1e-4)
+
+
+@pytest.mark.parametrize(("asked", "taken"), [("auto", "percentile"), ("minmax", "minmax")])
+def test_static_int8_has_the_calibrator_that_keeps_nearest_to_fp32(
+    make_shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch, asked: str, taken: str
+) -> None:
+    monkeypatch.setattr(litert, "divergences", lambda reference, artifacts, shop: [3.0, 1.0, 2.0])
+    spec = ExportSpec(precision="int8-static", runtime="litert", calibrator=asked)
+    maker, _ = maker_of(make_shop(spec=spec))
+    assert maker.usual()["int8-static"].calibrator == taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.build import KEPT_FORMS, Builder, form_key, used
+from edgevit.build import KEPT_FORMS, Builder, by_best_calibrator, divergences, form_key, used
 from edgevit.data.batches import input_batches
 from edgevit.errors import EdgevitError, InputError
 from edgevit.export.litert import export_litert
@@ -86,8 +86,12 @@ class LiteRtMaker:
 
     def usual(self) -> dict[str, Policy]:
         """See Maker."""
-        nodes = self._convert(self._exact).offered.nodes
-        return litert_policies(nodes, self._shop.spec, self._shop.subject.name)
+        spec, nodes = self._shop.spec, self._convert(self._exact).offered.nodes
+        return by_best_calibrator(self, litert_policies(nodes, spec, self._shop.subject.name), spec.calibrator)
+
+    def divergences(self, policy: Policy, artifacts: Iterable[Artifact]) -> list[float]:
+        """See build.Calibrating."""
+        return divergences(self._convert(policy).artifact, artifacts, self._shop)
 
     def _convert(self, policy: Policy) -> Converted:
         """The policy's form in fp32; one that cannot be converted is not tried again."""

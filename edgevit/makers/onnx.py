@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevit.build import Builder, best_calibrated, by_calibrator
+from edgevit.build import Builder, by_best_calibrator
 from edgevit.errors import InputError
 from edgevit.policies import FP16, FP32, default_policies, exact_policy
 from edgevit.policy import Kind, Policy
@@ -33,15 +33,11 @@ class OnnxMaker:
         return self._builder.build(name, self._exact if name == FP32 else policy)
 
     def usual(self) -> dict[str, Policy]:
-        """See Maker. With the calibrator that suits the first of them that needs one, unless `spec` names it."""
+        """See Maker."""
         shop = self._shop
         nodes, isa = self._builder.nodes(self._exact), shop.device.cpu.isa
         policies = default_policies(nodes, self._exact.runtime, shop.spec, shop.subject.name, isa)
-        calibrated = [name for name, policy in policies.items() if policy.needs_calibration]
-        if shop.spec.calibrator != "auto" or not calibrated:
-            return policies
-        best = best_calibrated(self._builder, calibrated[0], policies[calibrated[0]]).policy.calibrator
-        return {**policies, **{name: by_calibrator(policies[name], best) for name in calibrated}}
+        return by_best_calibrator(self._builder, policies, shop.spec.calibrator)
 
 
 def make(shop: Workshop, runtime: RuntimeName, builder: Builder) -> OnnxMaker:
