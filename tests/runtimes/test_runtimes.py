@@ -167,7 +167,8 @@ def test_a_closed_session_does_not_run_and_closes_twice(runtime: str, make_artif
 @every_runtime
 def test_a_missing_package_is_named_with_its_installation(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
     package = RUNTIMES[runtime].package
-    for name in (package, "tflite_runtime"):  # LiteRT takes either
+    roots = {package, "tflite_runtime"}  # LiteRT takes either
+    for name in {*roots, *(each for each in sys.modules if each.partition(".")[0] in roots)}:
         monkeypatch.setitem(sys.modules, name, None)
     words = f"This needs the package '{package}'. Install it with: pip install {package}, or in a bundle's directory"
     with pytest.raises(MissingExtraError, match=words):
