@@ -83,6 +83,10 @@ def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return make
 
 
+def maker_of(shop: Workshop) -> ExecuTorchMaker:
+    return ExecuTorchMaker(shop, build.Builder(shop))
+
+
 def build_all(shop: Workshop) -> dict[str, Artifact]:
     return {artifact.name: artifact for artifact in build_artifacts(shop, ("executorch",))[0]}
 
@@ -121,7 +125,7 @@ def test_an_onnx_file_is_converted_too(make_shop: Callable[..., Workshop]) -> No
 def test_a_node_that_a_policy_keeps_in_float_stays_there_beside_static_and_dynamic_ones(
     make_shop: Callable[..., Workshop],
 ) -> None:
-    maker = ExecuTorchMaker(make_shop())
+    maker = maker_of(make_shop())
     kept = quantizable_nodes(vit_graph()).linear[-1:]  # the classifier
     policy = maker._exact.model_copy(update={"linear": "int8-dynamic", "conv": "int8-static", "float_nodes": kept})
     artifact = maker.build("odd", policy)
@@ -131,7 +135,7 @@ def test_a_node_that_a_policy_keeps_in_float_stays_there_beside_static_and_dynam
 
 
 def test_what_onnx_alone_has_is_refused_and_the_reason_is_kept(make_shop: Callable[..., Workshop]) -> None:
-    maker = ExecuTorchMaker(make_shop())
+    maker = maker_of(make_shop())
     odd = maker.build(
         "odd", Policy(runtime="executorch", linear="int8-dynamic", equalize=True, rewrites=maker._exact.rewrites)
     )

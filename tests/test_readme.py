@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 SMALL = ("--weights", "random", "--image-size", "64", "--epochs", "1", "--batch-size", "8")
 FEW_TRIALS = ("--trials", "2", "--search-pictures", "64")
-TWO_RUNTIMES = ("--runtime", "onnxruntime", "--runtime", "torchscript", "--eval-limit", "64", "--threads", "1")
+ONE_RUNTIME = ("--runtime", "torchscript", "--eval-limit", "64", "--threads", "1")
 OVER_SSH = ("--ssh-config", "ssh_config", "--min-seconds", "0")
 # The command as README shows it, and what is added so that it needs no network and few minutes.
 SHOWN: dict[str, tuple[str, ...]] = {
@@ -42,7 +42,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "edgevit tune runs/digits-vit-tiny/checkpoint --data digits -o tuned --pick 1": FEW_TRIALS,
     "edgevit profile runs/digits-vit-tiny/bundle": (),
     "edgevit profile other-bundle --against runs/digits-vit-tiny/bundle": (),
-    "edgevit matrix runs/digits-vit-tiny/checkpoint --data digits -o matrix": TWO_RUNTIMES,
+    "edgevit matrix runs/digits-vit-tiny/checkpoint --data digits -o matrix": ONE_RUNTIME,
     "edgevit finetune mobilevit_xxs --data pictures -o checkpoint": SMALL,
     "edgevit export checkpoint --data pictures --device rpi5 --max-drop 1.0 -o bundle": ("--max-drop", "100"),
     "edgevit export checkpoint --data pictures --device jetson-orin-nano --runtime tensorrt --max-drop 1.0 "
