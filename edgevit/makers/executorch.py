@@ -7,18 +7,21 @@ from pathlib import Path
 
 from edgevit.build import Builder, form_key
 from edgevit.data.batches import input_batches
-from edgevit.errors import EdgevitError, InputError
+from edgevit.errors import EdgevitError
 from edgevit.export.executorch import Int8Nodes, Lowered, export_executorch
-from edgevit.hops import approximate_parity
-from edgevit.makers.converted import conversion_parity, left_in_float, of_onnx, require_single_pictures
+from edgevit.makers.converted import (
+    converted_artifact,
+    left_in_float,
+    of_onnx,
+    quantized_artifact,
+    require_single_pictures,
+)
 from edgevit.policies import FP32, exact_policy, executorch_policies
 from edgevit.policy import Kind, Policy
-from edgevit.quantize.apply import Assignment, assign, count_int8
+from edgevit.quantize.apply import OF_THE_GRAPH, Assignment, assign, count_int8
 from edgevit.quantize.nodes import QuantizableNodes, quantizable_nodes
 from edgevit.recipe import RuntimeName
 from edgevit.workshop import Artifact, Logits, Workshop
-
-UNSUPPORTED = ("smooth_alpha", "equalize", "correct_bias")
 
 
 @dataclass(frozen=True)
@@ -50,25 +53,11 @@ class ExecuTorchMaker:
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker."""
-        shop = self._shop
         policy = self._exact if name == FP32 else policy
         form = self._convert(policy)
-        artifact = replace(form.artifact, name=name, policy=policy, session=dict(policy.session))
-        if policy.precision == FP32 or not artifact.is_sound:
-            return artifact
-        shop.progress.stage(f"Quantizing: {name}")
-        artifact = replace(artifact, path=shop.folder / f"{name}.pte")
-        try:
-            artifact = self._quantized(artifact, form)
-            logits = shop.logits(artifact, shop.probes)
-        except InputError as error:
-            if not artifact.path.exists():  # no picture to calibrate on: it is not this artifact's fault
-                raise
-            return replace(artifact, failed=str(error), parity=())
-        except EdgevitError as error:
-            return replace(artifact, failed=str(error), parity=())
-        hop = approximate_parity(f"fp32 -> {name}", form.logits, logits, shop)
-        return replace(artifact, parity=(*artifact.parity, hop))
+        return quantized_artifact(
+            name, policy, form.artifact, form.logits, lambda artifact: self._quantized(artifact, form), self._shop
+        )
 
     def usual(self) -> dict[str, Policy]:
         """See Maker."""
@@ -78,15 +67,11 @@ class ExecuTorchMaker:
         """The policy's form in fp32, compared with what it was made of."""
         key = form_key(policy)
         if key not in self._converted:
-            shop, source_policy = self._shop, of_onnx(policy)
-            form = self._builder.form(source_policy)
+            shop, form = self._shop, self._builder.form(of_onnx(policy))
             shop.progress.stage("Converting to ExecuTorch")
             source, path = form.artifact.path, form.artifact.path.with_suffix(".pte")
             lowered = export_executorch(source, path, on_second=self._tell)
-            artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
-            logits = shop.logits(artifact, shop.probes)
-            hop = conversion_parity("executorch", source_policy, form.logits, logits, shop)
-            artifact = replace(artifact, parity=(*form.artifact.parity, hop))
+            artifact, logits = converted_artifact(policy, form, path, shop)
             self._converted[key] = Converted(artifact, source, logits, quantizable_nodes(form.graph))
             if lowered.portable:
                 shop.progress.note(_portable(lowered))
@@ -95,7 +80,7 @@ class ExecuTorchMaker:
     def _quantized(self, artifact: Artifact, form: Converted) -> Artifact:
         """The artifact once its file is written, with what computes in INT8. Raises EdgevitError, InputError."""
         shop, policy = self._shop, artifact.policy
-        refused = [field for field in UNSUPPORTED if getattr(policy, field)]
+        refused = [field for field in OF_THE_GRAPH if getattr(policy, field)]
         if refused:
             raise EdgevitError(f"ExecuTorch's INT8 has no {refused[0]}: it is made of a torch graph, not of ONNX.")
         assignment = assign(form.nodes, policy)

@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 
 from edgevit.build import KEPT_FORMS, Builder, by_best_calibrator, divergences, form_key, used
 from edgevit.data.batches import input_batches
-from edgevit.errors import EdgevitError, InputError
+from edgevit.errors import EdgevitError
 from edgevit.export.litert import export_litert
 from edgevit.export.names import fused_names
-from edgevit.hops import approximate_parity
-from edgevit.makers.converted import conversion_parity, left_in_float, of_onnx, require_single_pictures
+from edgevit.makers.converted import (
+    converted_artifact,
+    left_in_float,
+    of_onnx,
+    quantized_artifact,
+    require_single_pictures,
+)
 from edgevit.policies import FP32, exact_policy, litert_policies
 from edgevit.policy import Kind, Policy
 from edgevit.quantize.calibrators import Distribution
@@ -58,31 +63,11 @@ class LiteRtMaker:
 
     def build(self, name: str, policy: Policy) -> Artifact:
         """See Maker."""
-        shop = self._shop
         policy = self._exact if name == FP32 else policy
         form = self._convert(policy)
-        artifact = replace(form.artifact, name=name, policy=policy, session=dict(policy.session))
-        if policy.precision == FP32 or not artifact.is_sound:
-            return artifact
-        shop.progress.stage(f"Quantizing: {name}")
-        artifact = replace(artifact, path=shop.folder / f"{name}.tflite")
-        try:
-            done = quantize_litert(
-                form.artifact.path, artifact.path, form.offered, policy, lambda: self._observed(form, policy)
-            )
-            left = (left_in_float("LiteRT's quantizer", done.left_in_float),) if done.left_in_float else ()
-            artifact = replace(artifact, int8=done.int8, remarks=(*left, *done.remarks))
-            logits = shop.logits(artifact, shop.probes)
-        except InputError as error:
-            if not artifact.path.exists():  # no picture to calibrate on: it is not this artifact's fault
-                raise
-            return replace(artifact, failed=str(error), parity=())
-        except EdgevitError as error:
-            return replace(artifact, failed=str(error), parity=())
-        for remark in left:
-            shop.progress.note(f"{name}: {remark}")
-        hop = approximate_parity(f"fp32 -> {name}", form.logits, logits, shop)
-        return replace(artifact, parity=(*artifact.parity, hop))
+        return quantized_artifact(
+            name, policy, form.artifact, form.logits, lambda artifact: self._quantized(artifact, form), self._shop
+        )
 
     def usual(self) -> dict[str, Policy]:
         """See Maker."""
@@ -107,17 +92,24 @@ class LiteRtMaker:
         return used(self._converted, key, KEPT_CONVERSIONS)
 
     def _newly_converted(self, policy: Policy) -> Converted:
-        shop, source_policy = self._shop, of_onnx(policy)
-        form = self._builder.form(source_policy)
+        shop, form = self._shop, self._builder.form(of_onnx(policy))
         source = form.artifact.path
         shop.progress.stage("Converting to LiteRT")
         path = export_litert(source, source.with_suffix(".tflite"), lambda done: shop.progress.update(done, 0))
-        artifact = replace(form.artifact, policy=policy, path=path, session={}, exported=None)
-        logits = shop.logits(artifact, shop.probes)
-        hop = conversion_parity("litert", source_policy, form.logits, logits, shop)
-        artifact = replace(artifact, parity=(*form.artifact.parity, hop))
+        artifact, logits = converted_artifact(policy, form, path, shop)
         offered = quantizable_operators(read_operators(path), fused_names(form.graph))
         return Converted(artifact, logits, offered)
+
+    def _quantized(self, artifact: Artifact, form: Converted) -> Artifact:
+        """The artifact once its file is written, with what computes in INT8. Raises EdgevitError, InputError."""
+        policy = artifact.policy
+        done = quantize_litert(
+            form.artifact.path, artifact.path, form.offered, policy, lambda: self._observed(form, policy)
+        )
+        left = (left_in_float("LiteRT's quantizer", done.left_in_float),) if done.left_in_float else ()
+        for remark in left:
+            self._shop.progress.note(f"{artifact.name}: {remark}")
+        return replace(artifact, int8=done.int8, remarks=(*left, *done.remarks))
 
     def _observed(self, form: Converted, policy: Policy) -> Mapping[str, Distribution]:
         shop, key = self._shop, form_key(policy)

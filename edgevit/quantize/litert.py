@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgevit.errors import EdgevitError, InputError, MissingExtraError
 from edgevit.policy import Policy
-from edgevit.quantize.apply import Assignment, assign, count_int8
+from edgevit.quantize.apply import OF_THE_GRAPH, Assignment, assign, count_int8
 from edgevit.quantize.calibration import ranges_of
 from edgevit.quantize.calibrators import Distribution
 from edgevit.quantize.tflite import QuantizableOperators, read_operators, tensor_ranks, tensor_scales
@@ -28,7 +28,6 @@ from edgevit.quantize.tflite_remarks import remarks_on
 from edgevit.store import write_bytes
 
 Batches = Iterable[NDArray[Any]]
-UNSUPPORTED = ("smooth_alpha", "equalize", "correct_bias")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def quantize_litert(
     offered: its operators. distributions: by name, the values of its tensors on calibration pictures; asked for only
     where something is static. Raises MissingExtraError, and EdgevitError when it cannot be quantized so.
     """
-    refused = [field for field in UNSUPPORTED if getattr(policy, field)]
+    refused = [field for field in OF_THE_GRAPH if getattr(policy, field)]
     if refused:
         raise EdgevitError(f"LiteRT's INT8 has no {refused[0]}: it is made from a file, not from the ONNX graph.")
     assignment = _by_scope(offered, policy)

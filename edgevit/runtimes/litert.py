@@ -12,6 +12,7 @@ import numpy as np
 
 from edgevit.board.chatter import without_chatter
 from edgevit.board.inference import check_pixels
+from edgevit.board.sensors import usable_processors
 from edgevit.errors import BadFileError, InputError, MissingExtraError, ShapeMismatchError
 
 if TYPE_CHECKING:
@@ -137,14 +138,10 @@ def _options(interpreters: Any, threads: int, config: dict[str, str]) -> dict[st
     delegate = config.get(DELEGATE, "xnnpack")
     if delegate not in ("xnnpack", "none"):
         raise InputError(f"Session entry {DELEGATE} is '{delegate}', and must be xnnpack or none.")
-    options: dict[str, Any] = {"num_threads": threads or _usable_cores()}
+    options: dict[str, Any] = {"num_threads": threads or len(usable_processors())}
     if delegate == "none":
         options["experimental_op_resolver_type"] = getattr(interpreters.OpResolverType, WITHOUT_DEFAULT_DELEGATES)
     return options
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_identifier(path: str) -> None:

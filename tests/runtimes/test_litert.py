@@ -101,7 +101,7 @@ def test_it_takes_its_threads_and_every_core_for_0(
         return real(**options)
 
     monkeypatch.setattr(interpreter, "Interpreter", remember)
-    monkeypatch.setattr(litert, "_usable_cores", lambda: 2)
+    monkeypatch.setattr(litert, "usable_processors", lambda: [0, 1])
     open_session(write_tflite(tmp_path / "m.tflite"), "litert", threads)
     assert given["num_threads"] == passed
 
