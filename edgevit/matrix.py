@@ -6,7 +6,8 @@ import datetime
 import functools
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,33 +60,33 @@ class Limits(Record):
     failures: tuple[KnownFailure, ...]
 
 
-def matrix_of(
+def growing_matrix(
     subjects: Sequence[tuple[Subject, Evidence]],
     device: Device,
     runtimes: Sequence[RuntimeName],
     spec: ExportSpec,
     threads: int,
     progress: Progress,
-) -> Matrix:
-    """One row of cells for each model; what one runtime cannot make is a cell, and the others go on.
+) -> Iterator[Matrix]:
+    """The matrix after each model, a row of cells more; what one runtime cannot make is a cell, and the others go on.
 
     runtimes: those to try, all of the device's.
     """
     here = describe_machine()
     is_foreign = device.arch != here["arch"]
-    rows = [
-        _row(subject, evidence, device, runtimes, spec, threads, is_foreign, progress) for subject, evidence in subjects
-    ]
-    return Matrix(
-        edgevit=__version__,
-        device=device.name,
-        machine=Machine(**here),
-        measured_on=None if is_foreign else here["cpu"],
-        threads=threads,
-        written=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        versions=installed_versions([RUNTIMES[name].package.replace("_", "-") for name in runtimes] + list(MADE_WITH)),
-        models=tuple(rows),
-    )
+    rows: tuple[ModelMatrix, ...] = ()
+    for subject, evidence in subjects:
+        rows += (_row(subject, evidence, device, runtimes, spec, threads, is_foreign, progress),)
+        yield Matrix(
+            edgevit=__version__,
+            device=device.name,
+            machine=Machine(**here),
+            measured_on=None if is_foreign else here["cpu"],
+            threads=threads,
+            written=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            versions=installed_versions([_distribution(name) for name in runtimes] + list(MADE_WITH)),
+            models=rows,
+        )
 
 
 def cells_of(candidates: Sequence[Candidate], runtimes: Sequence[str]) -> tuple[MatrixCell, ...]:
@@ -102,11 +103,15 @@ def precisions_of(runtime: str) -> tuple[str, ...]:
     return (FP32, *((FP16,) if runtime in BUILT_ON_BOARD else ()), DYNAMIC, STATIC, *mixed)
 
 
-def write_matrix(matrix: Matrix, out: Path) -> None:
-    """matrix.json and report.html, in a new folder. Raises InputError when it exists."""
-    with new_directory(out) as folder:
+def write_matrix(matrix: Matrix, out: Path, over: bool = False) -> None:
+    """matrix.json and report.html, in a new folder (InputError when it exists) or over those of a shorter one."""
+    with nullcontext(out) if over else new_directory(out) as folder:
         write_json(folder / RESULT, matrix)
         write_text(folder / PAGE, render_matrix(matrix))
+
+
+def _distribution(runtime: str) -> str:
+    return RUNTIMES[runtime].package.replace("_", "-")
 
 
 def _row(

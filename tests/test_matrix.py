@@ -16,7 +16,7 @@ from edgevit import matrix as matrix_module
 from edgevit.benchreport import Latency
 from edgevit.board.stats import summarize
 from edgevit.errors import EdgevitError, InputError
-from edgevit.matrix import LIMITS, KnownFailure, Limits, cells_of, matrix_of, precisions_of, write_matrix
+from edgevit.matrix import LIMITS, KnownFailure, Limits, cells_of, growing_matrix, precisions_of, write_matrix
 from edgevit.recipe import ExportSpec
 from edgevit.report.matrix import matrix_rows, precisions, reasons, render_matrix, title
 from edgevit.results import Candidate, CostEstimate, Matrix, MatrixCell, Parity
@@ -134,11 +134,12 @@ def matrix(monkeypatch: pytest.MonkeyPatch) -> Matrix:
     monkeypatch.setattr(build, "export_onnx", export)
     monkeypatch.setattr(judge, "measure_interleaved", lambda runs, **_: {name: steady(2.0) for name in runs})
     evidence = replace(digits_evidence(), judged=None, tested=None)
-    found = matrix_of(
+    first, found = growing_matrix(
         [(vit_subject(), evidence), (broken, evidence)], device_here(), ("onnxruntime", "openvino"),
         ExportSpec(), 1, Told(),
     )  # fmt: skip
     assert [row.model for row in found.models] == ["tiny-vit", "broken"]
+    assert first.models == found.models[:1]
     return found
 
 
@@ -172,7 +173,8 @@ def test_a_whole_matrix_goes_on_where_one_model_fails(matrix: Matrix, tmp_path: 
 def test_a_board_that_is_not_here_is_not_said_to_have_been_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "export_onnx", lambda *_: vit_graph())
     evidence = replace(digits_evidence(), judged=None, tested=None)
-    found = matrix_of([(vit_subject(), evidence)], device_elsewhere(), ("onnxruntime",), ExportSpec(), 1, Told())
+    runtimes = ("onnxruntime",)
+    (found,) = growing_matrix([(vit_subject(), evidence)], device_elsewhere(), runtimes, ExportSpec(), 1, Told())
     assert found.measured_on is None
     assert "nothing could be timed here" in title(found)
     assert all(each.p50_ms is None for each in found.models[0].cells)

@@ -46,7 +46,8 @@ def matrix_command(
 
     Each cell is the fastest artifact that says the same as its source: its median latency, or, for a board that is not
     here, estimated instructions where they are known; its size, and with --data its accuracy. A cell without a figure
-    says why. What one runtime cannot make never stops the others, and no bundle is written.
+    says why. What one runtime cannot make never stops the others, no bundle is written, and -o has every finished
+    model's row while the next is at work.
     """
     from edgevit.catalog import load_device
     from edgevit.cli.progress import TerminalProgress
@@ -60,7 +61,7 @@ def matrix_command(
     require_extras("train", "export")
     from edgevit.cli.targets import opened_target
     from edgevit.makers import require_runtime, usable_runtimes
-    from edgevit.matrix import matrix_of, write_matrix
+    from edgevit.matrix import growing_matrix, write_matrix
 
     for runtime in runtimes:
         require_runtime(profile, runtime)
@@ -72,9 +73,9 @@ def matrix_command(
         ]
         threads = chosen["threads"] or profile.threads
         tried = runtimes or usable_runtimes(profile)
-        matrix = matrix_of(subjects, profile, tried, spec, threads, progress)
-    if out is not None:
-        write_matrix(matrix, out)
+        for matrix in growing_matrix(subjects, profile, tried, spec, threads, progress):
+            if out is not None:
+                write_matrix(matrix, out, over=len(matrix.models) > 1)
     if output.is_json:
         output.document(matrix)
         return

@@ -11,6 +11,7 @@ from commands import Ended
 from digits_shop import steady, vit_subject
 from tiny_models import vit_graph
 
+import edgevit.matrix
 from edgevit import build, judge
 from edgevit.results import Matrix
 
@@ -44,6 +45,24 @@ def test_the_document_is_the_matrix(matrix: Callable[..., Ended]) -> None:
     ended = matrix("--json")
     assert ended.code == 0, ended.err
     assert Matrix.model_validate(ended.document).models[0].cells[0].outcome == "number"
+
+
+def test_an_end_by_ctrl_c_leaves_the_rows_of_the_models_that_were_done(
+    matrix: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+
+    def interrupted(*words: object) -> object:
+        judged.append("")
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        return judge.judge(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(edgevit.matrix, "judge", interrupted)
+    ended = matrix("vit.onnx", "-o", "out")
+    assert ended.code == 130
+    assert len(Matrix.model_validate_json((tmp_path / "out/matrix.json").read_bytes()).models) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["matrix.json", "report.html"]
 
 
 @pytest.mark.parametrize(
