@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgevit import wording
+from edgevit.bench.ratios import ratio
 from edgevit.device import QuantizationPreset
 from edgevit.errors import BudgetError, EdgevitError, ParityError
 from edgevit.policy import Kind
@@ -35,15 +35,6 @@ class Excess:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Natural logarithm of how much faster than fp32, with the 95 % interval's ends."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Contest:
     """The candidates, and which of those that fit were measured here, or estimated where none can be measured."""
 
@@ -51,17 +42,6 @@ class Contest:
     fp32: Candidate | None
     timed: Sequence[int]
     estimated: Sequence[int]
-
-    def speed(self, index: int) -> Speed:
-        """By the interleaved ratio where there is one, else by that of the medians, which has no interval."""
-        candidate, fp32 = self.candidates[index], self.fp32
-        assert candidate.latency_ms
-        if fp32 and fp32.latency_ms and candidate is not fp32 and candidate.vs_fp32:
-            ratio = candidate.vs_fp32
-            return Speed(math.log(ratio.ratio), math.log(ratio.ci95[0]), math.log(ratio.ci95[1]))
-        reference = fp32.latency_ms.p50 if fp32 and fp32.latency_ms else 1.0
-        estimate = math.log(reference / candidate.latency_ms.p50)
-        return Speed(estimate, estimate, estimate)
 
 
 def choose(
@@ -128,7 +108,7 @@ def _winner(contest: Contest, fitting: Sequence[int], preset: QuantizationPreset
 
 def _why_shipped(contest: Contest, winner: int) -> str:
     rivals = [i for i in contest.timed if i != winner]
-    fastest = max(rivals, key=lambda i: contest.speed(i).estimate, default=None)
+    fastest = min(rivals, key=lambda i: _p50(contest.candidates[i]), default=None)
     rival = None if fastest is None else contest.candidates[fastest]
     return wording.shipped(contest.candidates[winner], contest.fp32, bool(contest.timed), rival)
 
@@ -136,9 +116,9 @@ def _why_shipped(contest: Contest, winner: int) -> str:
 def _why_beaten(contest: Contest, loser: int, winner: int) -> str:
     ours, theirs = contest.candidates[loser], contest.candidates[winner]
     if contest.timed:
-        ratio = ours.vs_fp32 if theirs is contest.fp32 else None
-        is_tied = loser in contest.timed and not _is_beyond_chance(contest.speed(winner), contest.speed(loser))
-        return wording.outrun(ours, theirs, ratio, is_tied)
+        vs_fp32 = ours.vs_fp32 if theirs is contest.fp32 else None
+        is_tied = loser in contest.timed and not _is_beyond_chance(theirs, ours)
+        return wording.outrun(ours, theirs, vs_fp32, is_tied)
     if contest.estimated:
         return wording.outweighed(ours, theirs)
     return wording.ranked_after(ours, theirs)
@@ -206,10 +186,10 @@ def _nothing_fits(broken: Sequence[tuple[str, tuple[Excess, ...]]]) -> BudgetErr
 
 def _fastest(contest: Contest) -> int:
     """The fastest by estimate, or whichever is nearest to fp32 among those that cannot be told apart from it."""
-    speeds = {i: contest.speed(i) for i in contest.timed}
-    first = max(contest.timed, key=lambda i: speeds[i].estimate)
-    tied = [i for i in contest.timed if i == first or not _is_beyond_chance(speeds[first], speeds[i])]
-    return min(tied, key=lambda i: _distance_from_fp32(contest.candidates[i]))
+    candidates = contest.candidates
+    first = min(contest.timed, key=lambda i: _p50(candidates[i]))
+    tied = [i for i in contest.timed if i == first or not _is_beyond_chance(candidates[first], candidates[i])]
+    return min(tied, key=lambda i: _distance_from_fp32(candidates[i]))
 
 
 def _cheapest(contest: Contest) -> int:
@@ -227,14 +207,16 @@ def _million(estimate: CostEstimate | None) -> float:
     return estimate.million_instructions
 
 
-def _is_beyond_chance(faster: Speed, slower: Speed) -> bool:
-    """Each was measured against fp32, so their facing half-intervals add up in squares.
+def _p50(candidate: Candidate) -> float:
+    assert candidate.latency_ms
+    return candidate.latency_ms.p50
 
-    Source: error of a difference of two independent estimates, on the logarithms of the ratios. fp32 itself has no
-    width: against it this is "the interval does not contain 1".
-    """
-    width = math.hypot(faster.estimate - faster.low, slower.high - slower.estimate)
-    return faster.estimate - slower.estimate > width
+
+def _is_beyond_chance(faster: Candidate, slower: Candidate) -> bool:
+    """By the rounds in which both took turns; by their medians where there is no pair of rounds."""
+    if min(len(faster.rounds_ms), len(slower.rounds_ms)) < 2:
+        return _p50(faster) < _p50(slower)
+    return ratio(slower.rounds_ms, faster.rounds_ms).ci95[0] > 1
 
 
 def _distance_from_fp32(candidate: Candidate) -> tuple[bool, float, float, float]:

@@ -104,6 +104,7 @@ def _candidate(
         size_mib=artifact.path.stat().st_size / MIB if artifact.path.exists() else 0.0,
         latency_ms=Latency(**summarize(timed.samples_ms)) if timed else None,
         samples_ms=timed.samples_ms if timed else (),
+        runs_by_round=tuple(map(len, timed.blocks)) if timed else (),
         vs_fp32=None if artifact.name == FP32 else speedup(timings.get(FP32), timed),
         accuracy=mine.accuracy if mine else None,
         drop=mine.drop if mine else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
@@ -98,9 +99,10 @@ class Candidate(Record):
     """One artifact that was tried. `latency_ms` is None where the target could not be measured.
 
     `name` is its own among the candidates. `rewrites`: those that changed its graph. estimate: where nothing could be
-    measured and the target's core is known. `vs_fp32`: the fp32 candidate's latency over this one's, interleaved; above
-    1 this one is faster. vs_exported: the same for the graph as the exporter left it. int8: by kind of operator, how
-    many compute in INT8, and of how many. `remarks`: sentences on what it computes.
+    measured and the target's core is known. `samples_ms`: by rounds in which all took turns, of `runs_by_round` runs
+    each. `vs_fp32`: the fp32 candidate's latency over this one's, interleaved; above 1 this one is faster. vs_exported:
+    the same for the graph as the exporter left it. int8: by kind of operator, how many compute in INT8, and of how
+    many. `remarks`: sentences on what it computes.
     `why`: one sentence, why it was shipped or not.
     """
 
@@ -113,6 +115,7 @@ class Candidate(Record):
     latency_ms: Latency | None = None
     estimate: CostEstimate | None = None
     samples_ms: tuple[float, ...] = ()
+    runs_by_round: tuple[int, ...] = ()
     vs_fp32: LatencyRatio | None = None
     vs_exported: LatencyRatio | None = None
     int8: dict[str, tuple[int, int]] = {}
@@ -123,6 +126,12 @@ class Candidate(Record):
     shipped: bool = False
     failed: str | None = None
     why: str = ""
+
+    @property
+    def rounds_ms(self) -> tuple[tuple[float, ...], ...]:
+        """The latencies of each round; empty where nothing was measured in turns."""
+        ends = [0, *itertools.accumulate(self.runs_by_round)]
+        return tuple(self.samples_ms[start:end] for start, end in itertools.pairwise(ends))
 
 
 class Verdict(Record):

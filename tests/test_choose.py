@@ -34,6 +34,12 @@ def drop(points, low, high):
     return AccuracyDrop(n=360, points=points, ci95=(low, high), p_value=0.5)
 
 
+def rounds(ms, spread=0.0):
+    """Two runs in each of 16 rounds, every other one slower by `spread` ms and the others faster."""
+    samples = tuple(ms + spread * (-1) ** (i // 2) for i in range(32))
+    return {"samples_ms": samples, "runs_by_round": (2,) * 16}
+
+
 def candidate(precision, ms=None, *, size=6.3, ratio=None, loss=None, runtime="onnxruntime", **rest):
     return Candidate(
         name=rest.pop("name", precision),
@@ -47,7 +53,7 @@ def candidate(precision, ms=None, *, size=6.3, ratio=None, loss=None, runtime="o
     )
 
 
-FP32 = candidate("fp32", 28.1, size=21.8)
+FP32 = candidate("fp32", 28.1, size=21.8, **rounds(28.1))
 DYNAMIC = candidate("int8-dynamic", 15.1, ratio=(1.86, 1.83, 1.90), loss=(0.1, -0.9, 1.1))
 STATIC = candidate("int8-static", 16.0, size=5.9, ratio=(1.76, 1.72, 1.80), loss=(0.3, -0.6, 1.2))
 OPEN = Budget(max_drop=None)
@@ -88,7 +94,7 @@ def test_fp32_ships_where_int8_is_slower():
 
 
 def test_a_tie_goes_to_fp32():
-    even = candidate("int8-static", 27.9, ratio=(1.01, 0.98, 1.03), loss=(0.0, -0.8, 0.8))
+    even = candidate("int8-static", 27.9, ratio=(1.01, 0.98, 1.03), loss=(0.0, -0.8, 0.8), **rounds(27.9, 0.6))
     judged, verdict = decide(FP32, even)
     assert verdict.shipped == "fp32"
     assert (
@@ -101,7 +107,7 @@ def test_a_tie_goes_to_fp32():
 
 
 def test_a_tie_that_looks_slower_is_a_tie_all_the_same():
-    even = candidate("int8-static", 28.3, ratio=(0.99, 0.97, 1.01), loss=(0.0, -0.8, 0.8))
+    even = candidate("int8-static", 28.3, ratio=(0.99, 0.97, 1.01), loss=(0.0, -0.8, 0.8), **rounds(28.3, 0.6))
     assert decide(FP32, even)[0][1].why == (
         "int8-static was not shipped: its 28.3 ms cannot be told from the 28.1 ms of fp32 "
         "(0.99× as fast, 95 % interval 0.97–1.01), and of equals the one nearer to fp32 is taken."
@@ -116,12 +122,11 @@ def test_equal_medians_are_a_tie():
 
 def test_figures_that_would_read_the_same_have_digits_enough():
     fp32 = candidate("fp32", 0.36)
-    # ln(1.60/1.57) = 0.0189 against a width of hypot(0.0031, 0.0032) = 0.0045
-    fast = candidate("int8-dynamic", 0.2296, ratio=(1.6, 1.595, 1.605))
-    slow = candidate("mixed", 0.2312, ratio=(1.57, 1.565, 1.575))
+    fast = candidate("int8-dynamic", 0.2296, **rounds(0.2296, 0.0004))
+    slow = candidate("mixed", 0.2312, **rounds(0.2312, 0.0004))  # 0.2308 at its fastest, 0.2300 the other's slowest
     assert decide(fp32, fast, slow)[0][2].why == ("mixed was not shipped: 0.231 ms against 0.230 ms for int8-dynamic.")
-    alike = candidate("int8-static", 28.1042, ratio=(1.00001, 1.000005, 1.000015))
-    assert "28.104 ms against 28.100 ms for fp32" in decide(FP32, alike)[1].sentences[0]
+    alike = candidate("int8-static", 28.0958, ratio=(1.00001, 1.000005, 1.000015))
+    assert "28.096 ms against 28.100 ms for fp32" in decide(FP32, alike)[1].sentences[0]
 
 
 def test_a_limit_that_is_just_broken_is_not_written_as_kept():
@@ -132,9 +137,8 @@ def test_a_limit_that_is_just_broken_is_not_written_as_kept():
 
 
 def test_two_int8_candidates_that_cannot_be_told_apart_are_decided_by_accuracy():
-    # ln(1.86/1.80) = 0.033 against a width of hypot(ln(1.86/1.80), ln(1.86/1.80)) = 0.046
-    fast = candidate("int8-static", 15.1, ratio=(1.86, 1.80, 1.92), loss=(0.9, 0.1, 1.7))
-    faithful = candidate("int8-dynamic", 15.6, ratio=(1.80, 1.74, 1.86), loss=(0.1, -0.7, 0.9))
+    fast = candidate("int8-static", 15.1, loss=(0.9, 0.1, 1.7), **rounds(15.1, 0.6))
+    faithful = candidate("int8-dynamic", 15.6, loss=(0.1, -0.7, 0.9), **rounds(15.6))
     judged, verdict = decide(FP32, fast, faithful)
     assert verdict.shipped == "int8-dynamic"
     assert judged[1].why == (
@@ -143,9 +147,18 @@ def test_two_int8_candidates_that_cannot_be_told_apart_are_decided_by_accuracy()
     )
 
 
+def test_two_that_share_the_machines_moods_are_told_apart_by_their_rounds():
+    """Of each alone the interval would hold the other; in every round one is 0.2 ms faster."""
+    fast = candidate("int8-static", 15.1, loss=(0.9, 0.1, 1.7), **rounds(15.1, 0.6))
+    faithful = candidate("int8-dynamic", 15.3, loss=(0.1, -0.7, 0.9), **rounds(15.3, 0.6))
+    judged, verdict = decide(FP32, fast, faithful)
+    assert verdict.shipped == "int8-static"
+    assert judged[2].why == "int8-dynamic was not shipped: 15.3 ms against 15.1 ms for int8-static."
+
+
 def test_without_accuracy_the_nearer_parity_breaks_the_tie():
-    far = candidate("int8-static", 15.1, ratio=(1.86, 1.80, 1.92), parity=(parity(cosine=0.97),))
-    near = candidate("int8-dynamic", 15.2, ratio=(1.85, 1.79, 1.91), parity=(parity(cosine=0.999),))
+    far = candidate("int8-static", 15.1, parity=(parity(cosine=0.97),), **rounds(15.1, 0.6))
+    near = candidate("int8-dynamic", 15.2, parity=(parity(cosine=0.999),), **rounds(15.2))
     assert decide(FP32, far, near)[1].shipped == "int8-dynamic"
 
 
@@ -386,7 +399,7 @@ def test_an_estimate_is_no_latency_and_is_ignored_where_one_was_measured():
     assert not any("instructions" in sentence for sentence in verdict.sentences)
 
 
-def test_without_interleaved_ratios_the_medians_decide():
+def test_without_rounds_the_medians_decide():
     judged, verdict = decide(FP32, candidate("int8-static", 27.0, loss=(0.1, -0.7, 0.9)))
     assert verdict.shipped == "int8-static"
     assert "27.0 ms against 28.1 ms for fp32, 0.10 points" in judged[1].why
