@@ -5,6 +5,7 @@ A runtime whose package is not installed is skipped, with its name.
 
 from __future__ import annotations
 
+import resource
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from tiny_figures import BIAS, CLASSES, SIDE, WEIGHTS
 
 from edgevit.errors import BadFileError, InputError, MissingExtraError, ShapeMismatchError, UnknownNameError
 from edgevit.runtimes import RUNTIMES, open_session, runtime_for, runtime_module
+from edgevit.units import MIB
 
 Make = Callable[[str, Any], Path]
 
@@ -64,6 +66,10 @@ def make_artifact(tmp_path: Path, make_onnx: Callable[..., Path]) -> Make:
         return write_torchscript(tmp_path / "artifact.ts", batch)
 
     return make
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @pytest.fixture
@@ -162,6 +168,22 @@ def test_a_closed_session_does_not_run_and_closes_twice(runtime: str, make_artif
     session.close()
     with pytest.raises(AssertionError, match="the session is closed"):
         session.run(pixels)
+
+
+@every_runtime
+def test_neither_runs_nor_sessions_pile_up_in_memory(runtime: str, make_artifact: Make, pixels: np.ndarray) -> None:
+    path = make_artifact(runtime, 1)
+
+    def use(sessions: int, runs: int) -> int:
+        for _ in range(sessions):
+            session = open_session(path, runtime, 1)
+            for _ in range(runs):
+                session.run(pixels)
+            session.close()
+        return resident_bytes()
+
+    before = use(sessions=20, runs=50)
+    assert use(sessions=50, runs=50) - before < 4 * MIB
 
 
 @every_runtime
