@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from digits_shop import Told, device_here, digits, digits_evidence, vit_subject
+from onnx import ModelProto
 from tiny_models import vit_graph
 
 from edgevit import build
@@ -83,6 +85,11 @@ def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return make
 
 
+def linear_bytes(graph: ModelProto) -> int:
+    """What the weights of the linear layers take in fp32."""
+    return sum(4 * math.prod(tensor.dims) for tensor in graph.graph.initializer if len(tensor.dims) == 2)
+
+
 def maker_of(shop: Workshop) -> ExecuTorchMaker:
     return ExecuTorchMaker(shop, build.Builder(shop))
 
@@ -106,6 +113,8 @@ def test_auto_tries_fp32_dynamic_and_static_int8_with_the_patch_embedding_in_flo
     for name in ("int8-dynamic", "int8-static"):
         counts = found[name].int8
         assert (counts["linear layers"], counts["convolutions"]) == ((13, 13), (0, 1))
+        saved = found["fp32"].path.stat().st_size - found[name].path.stat().st_size
+        assert saved > linear_bytes(vit_graph()) / 2  # 3/4 less the scales
     assert isinstance(shop.progress, Told)
     assert shop.progress.stages == [
         "Exporting to ONNX", "Rewriting", "Converting to ExecuTorch", "Quantizing: int8-dynamic",

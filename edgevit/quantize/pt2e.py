@@ -70,7 +70,16 @@ def quantize_pt2e(
         for pixels in pictures if static else ():
             prepared(torch.from_numpy(pixels))
     quantized: torch.fx.GraphModule = convert_pt2e(prepared)
+    _drop_unused(quantized)
     return quantized
+
+
+def _drop_unused(module: torch.fx.GraphModule) -> None:
+    """Takes away the float weights that INT8 ones stand in for: an exported program keeps whatever its module has."""
+    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    for name in [name for name, _ in (*module.named_parameters(), *module.named_buffers()) if name not in used]:
+        owner, _, leaf = name.rpartition(".")
+        delattr(module.get_submodule(owner), leaf)
 
 
 def _is_of(chosen: Iterable[str], names: Mapping[str, str]) -> Callable[[torch.fx.Node], bool]:
