@@ -62,6 +62,8 @@ def write_bundle(
 
     Raises InputError when `target` exists, BadFileError when it cannot be written; then nothing is left behind.
     """
+    from edgevit.sbom import SBOM, sbom_of  # a package of the extra 'export', and bundles are read without it
+
     with new_directory(target) as folder:
         shutil.copyfile(artifact, folder / manifest.runtime.entry)
         write_json(folder / PREPROCESS, preprocess.to_json())
@@ -70,13 +72,17 @@ def write_bundle(
         np.savez(folder / GOLDEN, images=golden.images, logits=golden.logits, classes=classes)
         write_text(folder / AGENT, agent_source(manifest.runtime.name))
         write_text(folder / REQUIREMENTS, "".join(f"{line}\n" for line in requirements))
-        files = {
-            path.name: BundleFile(sha256=sha256_file(path), size=path.stat().st_size)
-            for path in sorted(folder.iterdir())
-        }
-        complete = manifest.model_copy(update={"files": files})
+        write_text(folder / SBOM, sbom_of(_with_files(manifest, folder), requirements))
+        complete = _with_files(manifest, folder)
         write_json(folder / MANIFEST, complete)
     return Bundle(target, complete, preprocess, labels)
+
+
+def _with_files(manifest: Manifest, folder: Path) -> Manifest:
+    files = {
+        path.name: BundleFile(sha256=sha256_file(path), size=path.stat().st_size) for path in sorted(folder.iterdir())
+    }
+    return manifest.model_copy(update={"files": files})
 
 
 def load_bundle(path: Path) -> Bundle:

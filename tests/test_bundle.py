@@ -57,7 +57,7 @@ def test_the_manifest_lists_every_other_file_with_size_and_hash(write: Callable[
     files = load_bundle(tmp_path / "new").manifest.files
     on_disk = {path.name: path for path in (tmp_path / "new").iterdir() if path.name != "manifest.json"}
     assert set(files) == set(on_disk) == {
-        "model.onnx", "preprocess.json", "labels.txt", "golden.npz", "agent.py", "requirements.txt",
+        "model.onnx", "preprocess.json", "labels.txt", "golden.npz", "agent.py", "requirements.txt", "sbom.cdx.json",
     }  # fmt: skip
     for name, path in on_disk.items():
         assert (files[name].size, files[name].sha256) == (path.stat().st_size, sha256_file(path))

@@ -43,6 +43,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "edgevit profile runs/digits-vit-tiny/bundle": (),
     "edgevit profile other-bundle --against runs/digits-vit-tiny/bundle": (),
     "edgevit matrix runs/digits-vit-tiny/checkpoint --data digits -o matrix": ONE_RUNTIME,
+    "edgevit sign other-bundle --key release-key": (),
+    "edgevit verify other-bundle --allowed-signers allowed_signers": (),
     "edgevit finetune mobilevit_xxs --data pictures -o checkpoint": SMALL,
     "edgevit export checkpoint --data pictures --device rpi5 --max-drop 1.0 -o bundle": ("--max-drop", "100"),
     "edgevit export checkpoint --data pictures --device jetson-orin-nano --runtime tensorrt --max-drop 1.0 "
@@ -76,6 +78,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture = Image.fromarray((pixels * 15).astype(np.uint8)).convert("RGB").resize((32, 32))
             picture.save(folder / "pictures" / str(digit) / f"{index}.png")
     shutil.copy(folder / "pictures/1/0.png", folder / "picture.jpg")
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "release-key"]
+    subprocess.run(words, check=True)
+    public = (folder / "release-key.pub").read_text()
+    (folder / "allowed_signers").write_text(f'ci@example.org namespaces="edgevit" {public}')
     return folder
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from edgevit.errors import BadFileError
 
 MANIFEST = "manifest.json"
+SIGNATURE = MANIFEST + ".sig"
 MANIFEST_SCHEMA_VERSION = 1
 MANIFEST_MAX_BYTES = 4 * 1024 * 1024
 REMAKE = "Make the bundle again with 'edgevit export', or copy it again."
@@ -54,7 +55,7 @@ def check_bundle(directory: str | os.PathLike[str]) -> dict[str, Any]:
         _check_entry(os.path.join(root, MANIFEST), name, files[name])
     for name in sorted(set(files) - found):
         raise BadFileError(os.path.join(root, name), "is missing from the bundle.", fix=REMAKE)
-    extra = sorted(found - set(files) - {MANIFEST})
+    extra = sorted(found - set(files) - {MANIFEST, SIGNATURE})
     if extra:
         more = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
         raise BadFileError(os.path.join(root, extra[0]), f"is not in the manifest{more}.", fix="Move it elsewhere.")
@@ -113,7 +114,11 @@ def _check_key(path: str, manifest: dict[str, Any], key: str, kind: Any) -> None
 def _check_entry(manifest: str, name: str, entry: Any) -> None:
     """Refuses an entry of `files` whose path is not plainly inside the bundle, or that has no size and sha256."""
     parts = name.split("/")
-    if re.search(r"[\\:\x00-\x1f]", name) or any(part in ("", ".", "..") for part in parts) or name == MANIFEST:
+    if (
+        re.search(r"[\\:\x00-\x1f]", name)
+        or any(part in ("", ".", "..") for part in parts)
+        or name in (MANIFEST, SIGNATURE)
+    ):
         raise BadFileError(manifest, f"{name[:100]!r} is not a path inside the bundle.", where="files", fix=REMAKE)
     size = entry.get("size") if isinstance(entry, dict) else None
     digest = entry.get("sha256") if isinstance(entry, dict) else None

@@ -47,6 +47,8 @@ COMMANDS = {
     "profile": Entry("edgevit.cli.profile", "Where a bundle's time goes: by operator and by layer."),
     "compare": Entry("edgevit.cli.bench", "Reports or bundles side by side, and which differences are real."),
     "predict": Entry("edgevit.cli.predict", "The most likely classes of pictures, by a bundle."),
+    "sign": Entry("edgevit.cli.sign", "Sign a bundle with an OpenSSH key."),
+    "verify": Entry("edgevit.cli.sign", "Whether a bundle is whole, and signed by one who may."),
     "doctor": Entry("edgevit.cli.doctor", "What is missing here or on a board, with the exact fix."),
     "report": Entry("edgevit.cli.report", "The page of a run, written again."),
 }

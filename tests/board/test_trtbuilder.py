@@ -7,13 +7,18 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from fake_gpu import ENGINE_MARK, fake_tensorrt
+from fake_gpu import ENGINE_MARK, fake_tensorrt, spoken_in
 
 from edgevit.board.trtbuilder import build_by_api, build_in_process
 from edgevit.board.trtexec import EngineRecipe
 from edgevit.errors import DeviceError, EdgevitError
 
 NUMBERS = {"8.5": (8, 5, 3), "8.6": (8, 6, 1), "10.3": (10, 3, 0)}
+
+
+@pytest.fixture(autouse=True)
+def _nobody_spoke_to_the_gpu() -> None:
+    spoken_in.clear()
 
 
 @pytest.fixture
