@@ -10,8 +10,8 @@ EXPORT = "export checkpoint -o out"
 REMAKE = "Make the bundle again with 'edgevit export', or copy it again."
 
 WORDS = [
-    ("nope", "Unknown command 'nope'. Run 'edgevit --help' to see all 16."),
-    ("exprot checkpoint", "Unknown command 'exprot'. Did you mean 'export'? Run 'edgevit --help' to see all 16."),
+    ("nope", "Unknown command 'nope'. Run 'edgevit --help' to see all 18."),
+    ("exprot checkpoint", "Unknown command 'exprot'. Did you mean 'export'? Run 'edgevit --help' to see all 18."),
     ("--bogus", "No such option '--bogus'."),
     ("models --bogus", "No such option '--bogus'."),
     ("devices extra", "No such command 'extra'."),
