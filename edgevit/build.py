@@ -20,7 +20,7 @@ from edgevit.errors import EdgevitError, InputError
 from edgevit.export.diverge import EXACT_THRESHOLD_DB, INT8_THRESHOLD_DB
 from edgevit.export.onnx import checked, export_onnx, write_onnx
 from edgevit.hops import approximate_parity, exact_parity, located
-from edgevit.policies import FP32, preset_for
+from edgevit.policies import FP32
 from edgevit.policy import Kind, Policy
 from edgevit.quantize.apply import Calibration, QuantizedGraph, quantize
 from edgevit.quantize.calibration import observe_activations, ranges_by
@@ -155,7 +155,7 @@ class Builder:
         return divergences(self.form(policy).artifact, artifacts, self._shop)
 
     def _quantized(self, policy: Policy) -> QuantizedGraph:
-        preset = preset_for(policy.runtime, self._shop.device.quantization)
+        preset = self._shop.device.quantization
         return quantize(self.form(policy).graph, policy, preset, self.calibration(policy))
 
     def form(self, policy: Policy) -> Form:

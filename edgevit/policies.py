@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgevit.device import QuantizationPreset
 from edgevit.errors import InputError
 from edgevit.policy import ConvKind, Policy
 from edgevit.quantize.nodes import PATCH_EMBEDDING_CONVS, QuantizableNodes
@@ -59,17 +58,6 @@ OF_ONNX_RUNTIME = ("silu", "attention")
 def exact_policy(runtime: RuntimeName) -> Policy:
     """fp32 by the exact rewrites that pay on the runtime."""
     return Policy(rewrites=PAYING_REWRITES[runtime], runtime=runtime)
-
-
-def preset_for(runtime: RuntimeName, preset: QuantizationPreset) -> QuantizationPreset:
-    """The device's preset, as the runtime wants it.
-
-    OpenVINO's fast INT8 products take signed symmetric activations (DeiT-Ti: 10.1 ms, 10.9 ms with asymmetric ones, one
-    thread, AVX-512 VNNI, OpenVINO 2026.4).
-    """
-    if runtime != "openvino":
-        return preset
-    return preset.model_copy(update={"activation": "int8", "weight": "int8", "symmetric": True})
 
 
 def int8_session(runtime: RuntimeName, isa: Sequence[str]) -> dict[str, str]:

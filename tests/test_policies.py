@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from digits_shop import device_here
 
 from edgevit.errors import InputError
 from edgevit.policies import (
@@ -13,7 +12,6 @@ from edgevit.policies import (
     POINTWISE,
     default_policies,
     exact_policy,
-    preset_for,
 )
 from edgevit.policy import ConvKind, Policy
 from edgevit.quantize.nodes import QuantizableNodes
@@ -171,14 +169,6 @@ def test_default_rewrites_are_known_and_exact() -> None:
     for names in (*PAYING_REWRITES.values(), *INT8_REWRITES.values()):
         assert set(names) <= set(EXACT)
         assert len(set(names)) == len(names)
-
-
-def test_openvino_takes_signed_symmetric_activations_and_others_the_devices_own() -> None:
-    preset = device_here().quantization.model_copy(update={"activation": "uint8", "weight": "uint8"})
-    assert preset_for("onnxruntime", preset) is preset
-    signed = preset_for("openvino", preset)
-    assert (signed.activation, signed.weight, signed.symmetric) == ("int8", "int8", True)
-    assert (signed.per_channel, signed.reduce_range) == (preset.per_channel, preset.reduce_range)
 
 
 def test_openvinos_int8_computes_its_floats_in_bfloat16_where_the_processor_has_it_but_fp32_does_not() -> None:

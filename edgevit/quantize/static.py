@@ -9,7 +9,6 @@ from onnxruntime.quantization import QDQQuantizer, QuantType, TensorsData
 
 from edgevit.device import QuantizationPreset
 from edgevit.errors import EdgevitError
-from edgevit.quantize.nodes import LINEAR
 
 TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 
@@ -19,12 +18,13 @@ def quantize_static(
     nodes: Sequence[str],
     ranges: TensorsData,
     preset: QuantizationPreset,
-    has_float_products: bool = False,
+    float_outputs: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """A copy of `model` whose `nodes` run in INT8 between Q/DQ pairs; all others stay in float.
 
-    ranges: of the tensors that these nodes touch (see calibration). Biases become INT32. has_float_products: a MatMul's
-    32-bit sums become float directly, not by way of 8 bits: nearer to fp32, and cheaper where float is wanted next.
+    ranges: of the tensors that these nodes touch (see calibration). Biases become INT32. float_outputs: types of
+    operators whose 32-bit sums become float directly, not by way of 8 bits: nearer to fp32, and cheaper where float is
+    wanted next.
     Raises EdgevitError when ONNX Runtime's quantizer fails.
     """
     wanted = set(nodes)
@@ -41,7 +41,7 @@ def quantize_static(
         extra_options={
             "ActivationSymmetric": preset.symmetric,
             "WeightSymmetric": preset.weight == "int8",
-            "OpTypesToExcludeOutputQuantization": list(LINEAR) if has_float_products else [],
+            "OpTypesToExcludeOutputQuantization": list(float_outputs),
         },
     )
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from graphs import activation_ranges, linear_model, makers_of, model_of, preset
+from graphs import activation_ranges, constants_of, linear_model, makers_of, model_of, preset
 from numpy.typing import NDArray
 from onnx import helper
 from onnxruntime.quantization import TensorsData
@@ -219,6 +219,22 @@ def test_sums_become_float_directly_for_attention_and_for_openvino_only() -> Non
     attended = quantized(vit_graph(), VIT_SHAPE, attention=STATIC).graph
     quantizers = [node.input[0] for node in attended.graph.node if node.op_type == "QuantizeLinear"]
     assert "MatMul" not in {makers_of(attended)[name].op_type for name in quantizers if name in makers_of(attended)}
+
+
+def test_openvinos_convolutions_are_asymmetric_its_linear_layers_signed_and_both_fuse_what_follows() -> None:
+    found = quantized(mobilevit_graph(), MOBILEVIT_SHAPE, conv=STATIC, linear=STATIC, runtime="openvino").graph
+    makers, values = makers_of(found), constants_of(found)
+    zero_points: dict[str, set[tuple[str, bool]]] = {"Conv": set(), "MatMul": set()}
+    for node in found.graph.node:
+        if node.op_type in zero_points and (pair := makers.get(node.input[0])) and pair.op_type == "DequantizeLinear":
+            point = values[pair.input[2]]
+            zero_points[node.op_type].add((str(point.dtype), bool(point)))
+    assert zero_points["MatMul"] == {("int8", False)}
+    assert {kind for kind, _ in zero_points["Conv"]} == {"uint8"}
+    assert ("uint8", True) in zero_points["Conv"]
+    gates = [makers[node.input[0]].op_type for node in found.graph.node if node.op_type == "Sigmoid"]
+    assert gates
+    assert "DequantizeLinear" not in gates
 
 
 @pytest.mark.parametrize(

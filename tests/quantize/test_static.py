@@ -220,7 +220,7 @@ def test_float_products_leave_their_sums_unrounded() -> None:
     model = linear_model(WEIGHT)
     pixels = np.array([0.5, 2.0], np.float32).reshape(1, 1, 1, 2)
     ranges = activation_ranges(model, [*SEEN, pixels], ["linear"])
-    found = quantize_static(model, ["linear"], ranges, preset(), has_float_products=True)
+    found = quantize_static(model, ["linear"], ranges, preset(), float_outputs=("MatMul",))
     exact = np.array([0.5, 2.0]) @ (np.array([[127, 127, 127], [-64, 16, -64]]) * np.array([2, 8, 0.5]) / 127)
     np.testing.assert_allclose(run_graph(found, pixels)[0], exact, rtol=0, atol=1e-5)
     rounded = quantize_static(model, ["linear"], ranges, preset())
@@ -231,8 +231,9 @@ def test_float_products_say_more_exactly_what_a_vit_says() -> None:
     model, pixels = vit_graph(), random_pixels(VIT_SHAPE, seed=99)
     nodes = quantizable_nodes(model).linear
     errors = []
-    for is_float in (True, False):
-        found = quantize_static(model, nodes, ranges_of(model, nodes, VIT_SHAPE), preset(reduce_range=True), is_float)
+    for float_outputs in (("MatMul", "Gemm"), ()):
+        ranges = ranges_of(model, nodes, VIT_SHAPE)
+        found = quantize_static(model, nodes, ranges, preset(reduce_range=True), float_outputs)
         errors.append(float(np.abs(run_graph(found, pixels) - run_graph(model, pixels)).max()))
     assert 0 < errors[0] < errors[1]
 
