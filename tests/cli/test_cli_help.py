@@ -30,7 +30,7 @@ NAMES = [
         "profile",
         "compare",
     ),
-    *("predict", "doctor", "report"),
+    *("predict", "sign", "verify", "doctor", "report"),
 ]
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "matplotlib", "sklearn", "scipy")
 # runs `edgevit WORDS` for each line of stdin and says which heavy modules are loaded afterwards
