@@ -72,17 +72,15 @@ def write_bundle(
         np.savez(folder / GOLDEN, images=golden.images, logits=golden.logits, classes=classes)
         write_text(folder / AGENT, agent_source(manifest.runtime.name))
         write_text(folder / REQUIREMENTS, "".join(f"{line}\n" for line in requirements))
-        write_text(folder / SBOM, sbom_of(_with_files(manifest, folder), requirements))
-        complete = _with_files(manifest, folder)
+        files = {path.name: _described(path) for path in sorted(folder.iterdir())}
+        write_text(folder / SBOM, sbom_of(manifest.model_copy(update={"files": files}), requirements))
+        complete = manifest.model_copy(update={"files": {**files, SBOM: _described(folder / SBOM)}})
         write_json(folder / MANIFEST, complete)
     return Bundle(target, complete, preprocess, labels)
 
 
-def _with_files(manifest: Manifest, folder: Path) -> Manifest:
-    files = {
-        path.name: BundleFile(sha256=sha256_file(path), size=path.stat().st_size) for path in sorted(folder.iterdir())
-    }
-    return manifest.model_copy(update={"files": files})
+def _described(path: Path) -> BundleFile:
+    return BundleFile(sha256=sha256_file(path), size=path.stat().st_size)
 
 
 def load_bundle(path: Path) -> Bundle:

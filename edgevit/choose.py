@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgevit import wording
@@ -42,6 +43,7 @@ class Contest:
     fp32: Candidate | None
     timed: Sequence[int]
     estimated: Sequence[int]
+    is_beyond_chance: Callable[[int, int], bool]  # whether the first is faster than the second
 
 
 def choose(
@@ -95,6 +97,8 @@ def _contest(candidates: Sequence[Candidate], fitting: Sequence[int], measured_h
         fp32=next((candidate for candidate in candidates if candidate.precision == FP32), None),
         timed=[i for i in fitting if candidates[i].latency_ms] if measured_here else [],
         estimated=[] if measured_here else [i for i in fitting if candidates[i].estimate],
+        # a bootstrap, which takes its time: once for a pair
+        is_beyond_chance=functools.cache(lambda a, b: _is_beyond_chance(candidates[a], candidates[b])),
     )
 
 
@@ -117,7 +121,7 @@ def _why_beaten(contest: Contest, loser: int, winner: int) -> str:
     ours, theirs = contest.candidates[loser], contest.candidates[winner]
     if contest.timed:
         vs_fp32 = ours.vs_fp32 if theirs is contest.fp32 else None
-        is_tied = loser in contest.timed and not _is_beyond_chance(theirs, ours)
+        is_tied = loser in contest.timed and not contest.is_beyond_chance(winner, loser)
         return wording.outrun(ours, theirs, vs_fp32, is_tied)
     if contest.estimated:
         return wording.outweighed(ours, theirs)
@@ -186,10 +190,9 @@ def _nothing_fits(broken: Sequence[tuple[str, tuple[Excess, ...]]]) -> BudgetErr
 
 def _fastest(contest: Contest) -> int:
     """The fastest by estimate, or whichever is nearest to fp32 among those that cannot be told apart from it."""
-    candidates = contest.candidates
-    first = min(contest.timed, key=lambda i: _p50(candidates[i]))
-    tied = [i for i in contest.timed if i == first or not _is_beyond_chance(candidates[first], candidates[i])]
-    return min(tied, key=lambda i: _distance_from_fp32(candidates[i]))
+    first = min(contest.timed, key=lambda i: _p50(contest.candidates[i]))
+    tied = [i for i in contest.timed if i == first or not contest.is_beyond_chance(first, i)]
+    return min(tied, key=lambda i: _distance_from_fp32(contest.candidates[i]))
 
 
 def _cheapest(contest: Contest) -> int:

@@ -11,7 +11,7 @@ from edgevit.errors import MissingExtraError
 EXTRAS = {
     "train": ("torch", "torchvision", "timm", "accelerate", "sklearn", "matplotlib", "safetensors", "jinja2"),
     "tune": ("optuna", "sklearn"),
-    "export": ("onnx", "onnxsim", "onnxscript"),
+    "export": ("onnx", "onnxsim", "onnxscript", "cyclonedx"),
 }
 
 

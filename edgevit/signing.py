@@ -1,4 +1,4 @@
-"""Signing: OpenSSH's signature of a bundle, by a key in a file, in the agent or on a token."""
+"""Signing: OpenSSH's signature of a bundle, by a key in a file or in the agent."""
 
 from __future__ import annotations
 

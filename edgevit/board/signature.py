@@ -35,12 +35,12 @@ def signer_of(directory: str, allowed_signers: str, revoked: str = "") -> str:
     key = _key_of(signature, manifest)
     found = run_ssh_keygen("-Y", "find-principals", "-s", signature, "-f", allowed_signers)
     if found.returncode:
-        raise BadFileError(signature, f"is by {key}, {_why_not(found.stderr, allowed_signers)}.")
+        raise _not_allowed(signature, key, found.stderr, allowed_signers)
     principal = found.stdout.splitlines()[0].partition(",")[0]  # 8.2 gives a line's list of them as it stands
     verify = ("-Y", "verify", "-n", NAMESPACE, "-I", principal, "-s", signature, "-f", allowed_signers)
     allowed = run_ssh_keygen(*verify, stdin=manifest)
     if allowed.returncode:
-        raise BadFileError(signature, f"is by {key}, {_why_not(allowed.stderr, allowed_signers)}.")
+        raise _not_allowed(signature, key, allowed.stderr, allowed_signers)
     if revoked and run_ssh_keygen(*verify, "-r", revoked, stdin=manifest).returncode:
         raise BadFileError(signature, f"is by {key}, which {revoked} revokes.")
     return principal
@@ -75,8 +75,9 @@ def _key_of(signature: str, manifest: str) -> str:
     raise BadFileError(signature, "is no signature of OpenSSH's.", fix="Sign the bundle again.")
 
 
-def _why_not(said: str, allowed_signers: str) -> str:
-    """'which FILE does not allow (line 1: key has expired …)', from what ssh-keygen says of the file's lines."""
+def _not_allowed(signature: str, key: str, said: str, allowed_signers: str) -> BadFileError:
+    """'… which FILE does not allow (line 1: key has expired)', from what ssh-keygen says of the file's lines."""
     lines = [line[len(allowed_signers) + 1 :] for line in said.splitlines() if line.startswith(allowed_signers + ":")]
     reasons = "; ".join("line " + re.sub(r":\s*verify time .*", "", line) for line in dict.fromkeys(lines))
-    return f"which {allowed_signers} does not allow" + (f" ({reasons})" if reasons else "")
+    why = f" ({reasons})" if reasons else ""
+    return BadFileError(signature, f"is by {key}, which {allowed_signers} does not allow{why}.")

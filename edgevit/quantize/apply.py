@@ -34,7 +34,7 @@ KEEP_FLOAT_WEIGHTS = {"optimization.disable_specified_optimizers": "WeightBiasQu
 
 # They fuse an activation with the convolution before it, unless a Q/DQ pair parts them.
 FUSING_ACTIVATIONS = ("tensorrt", "openvino")
-FUSING = (*LINEAR, "Conv")
+PRODUCTS = (*LINEAR, "Conv")
 
 Batches = Iterable[NDArray[np.float32]]
 
@@ -110,8 +110,9 @@ def quantize(
             ranges = with_pixel_ranges(plain, ranges)
         if policy.runtime == "tensorrt":
             graph = quantize_explicit(graph, (*assignment.static, *assignment.attention), ranges)
-        for names, its_preset, float_outputs in _passes(policy, assignment, nodes, preset):
-            graph = quantize_static(graph, names, ranges, its_preset, float_outputs) if names else graph
+        else:
+            for names, its_preset, float_outputs in _passes(policy, assignment, nodes, preset):
+                graph = quantize_static(graph, names, ranges, its_preset, float_outputs) if names else graph
     if assignment.dynamic:
         graph = quantize_dynamic(graph, assignment.dynamic, preset)
     if assignment.stored:
@@ -138,10 +139,10 @@ def _passes(
         asymmetric = preset.model_copy(update={"weight": "int8"})
         signed = asymmetric.model_copy(update={"activation": "int8", "symmetric": True})
         convs = set(nodes.conv)
-        yield [name for name in assignment.static if name in convs], asymmetric, FUSING
-        yield [name for name in assignment.static if name not in convs], signed, FUSING
+        yield [name for name in assignment.static if name in convs], asymmetric, PRODUCTS
+        yield [name for name in assignment.static if name not in convs], signed, PRODUCTS
         yield assignment.attention, signed, LINEAR
-    elif policy.runtime != "tensorrt":
+    else:
         # ONNX Runtime makes one Gemm of a MatMul and its bias, which is INT8 only between two Q/DQ pairs.
         yield assignment.static, preset, ()
         yield assignment.attention, preset, LINEAR

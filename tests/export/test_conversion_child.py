@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from edgevit.errors import EdgevitError
@@ -44,14 +44,6 @@ convert_in_child("waiting_child", [sys.argv[1]], Path("out"), "it")
 """
 
 
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def wait_until(is_so: Callable[[], object], seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -72,7 +64,7 @@ def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path, monkeypatch: pytes
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     pid = int(said.read_text())
-    assert wait_until(lambda: not is_running(pid))
+    assert wait_until(lambda: not psutil.pid_exists(pid))
 
 
 def test_nothing_is_imported_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
